@@ -1,0 +1,51 @@
+# make book   build everything and the HTML book      make test   prove it
+# make bench  measure speed against the floor          make lab    open the chapters in JupyterLab
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+JOBS   ?= 2
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup book test lab bench clean lock
+
+help:
+	@grep -h '^# make' Makefile | sed 's/^# //'
+
+setup: $(VENV)/ready
+
+$(VENV)/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.12"; exit 1; }
+	@echo "setting up $(VENV): installing the locked packages, one to three minutes"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --progress-bar off --require-hashes -r requirements.lock \
+	  2> $(VENV)/install.log || { cat $(VENV)/install.log; exit 1; }
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e . \
+	  2>> $(VENV)/install.log || { cat $(VENV)/install.log; exit 1; }
+	@touch $@
+
+book: setup
+	@$(BIN)/learnit run all --out _build/executed --jobs $(JOBS) --cached
+	@$(BIN)/python book/build.py
+
+test: setup
+	@$(BIN)/python tools/browser.py
+	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet .
+	@$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb
+	@$(BIN)/python -m pytest
+
+bench: setup
+	@mkdir -p _build
+	@$(BIN)/python benchmarks/fields.py
+	@$(BIN)/python benchmarks/fields.py --json > _build/bench-fields.json
+	@echo "as JSON: _build/bench-fields.json"
+
+lab: setup
+	@$(BIN)/jupyter lab notebooks
+
+lock: setup
+	@tools/lock.sh
+
+clean:
+	rm -rf _build $(VENV) .venv-colab runs *.egg-info .hypothesis .ruff_cache

@@ -1,0 +1,155 @@
+"""Sphinx hooks of this book: executed chapters, generated tables, no script twice.
+
+The executed chapters and their results are read from the folder in LEARNIT_EXECUTED
+(_build/executed unless set). In a page, a line `<!-- generate: NAME -->` is replaced by the table
+that GENERATED holds under NAME.
+"""
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+from learnit_utils.signals import photos
+
+sys.path.insert(0, str(Path(__file__).parent))
+import drawings
+
+
+def executed(app) -> Path:
+    """Where the runner left the executed chapters."""
+    return Path(os.environ.get("LEARNIT_EXECUTED") or Path(app.srcdir) / "_build" / "executed")
+
+
+def _cell(text) -> str:
+    return str(text).replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+
+
+def _table(head: list[str], rows: list[list]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
+
+
+def _reports(app) -> list[dict]:
+    files = sorted((executed(app) / "results").glob("*.json"))
+    return [json.loads(p.read_text("utf8")) for p in files]
+
+
+def claims(app) -> str:
+    """Every claim of every chapter, and whether it held in this build."""
+    rows = []
+    for r in _reports(app):
+        link = f"[{r['chapter']}](../notebooks/{r['chapter']}.ipynb)"
+        rows += [[link, c["statement"], "yes" if c["holds"] else "**no**"] for c in r["claims"]]
+    return _table(["chapter", "claim", "held"], rows)
+
+
+def numbers(app) -> str:
+    """Every recorded number: published where there is one, ours, scale."""
+    rows = []
+    for r in _reports(app):
+        for x in r["results"]:
+            paper = "not published" if x["paper"] is None else f"{x['paper']:g} ({x['source']})"
+            ours = f"{x['value']:.4g} {x['unit']}"
+            rows.append([r["chapter"], x["name"], paper, ours, x["scale"]])
+    return _table(["chapter", "measured", "published", "ours", "scale"], rows)
+
+
+def provenance(app) -> str:
+    """What each chapter of this build was run with."""
+    rows = []
+    for r in _reports(app):
+        p = r["provenance"]
+        data = "; ".join(f"{k}: {v[:12]}…" for k, v in p["data_sha256"].items())
+        commit = p["commit"] or "unknown"
+        rows.append([r["chapter"], r["profile"], commit, p["jax"], p["device"], data])
+    head = ["chapter", "profile", "commit", "JAX", "device", "SHA-256 of the data"]
+    return _table(head, rows)
+
+
+def photo_sets(app) -> str:
+    """The splits of the shipped photographs, with the hash of their arrays."""
+    rows = []
+    for split in ("train", "validation", "test"):
+        d = photos.load(split)
+        p = d.provenance
+        rows.append(
+            [split, p["count"], "×".join(map(str, d.arrays.shape[1:])), p["data_sha256"][:16]]
+        )
+    return _table(["split", "photographs", "size", "SHA-256 of the arrays (first 16 digits)"], rows)
+
+
+def photo_credits(app) -> str:
+    """Who took each shipped photograph."""
+    rows = []
+    for c in photos.credits():
+        name = re.sub(r"[_*\[\]`]", " ", c["file"].removesuffix(".webp"))
+        author = re.sub(r"[_*\[\]`]", " ", c["author"])
+        source = c["source"]
+        page = f"[source]({source})" if source.startswith("http") and " " not in source else source
+        rows.append([name, author, c["licence"], page])
+    lines = [["photograph", "author", "licence", "source"], ["---"] * 4, *rows]
+    return "\n".join("| " + " | ".join(str(x).replace("|", "\\|") for x in r) + " |" for r in lines)
+
+
+def idea(app) -> str:
+    """The picture of the first page."""
+    return drawings.idea()
+
+
+def benchmarks(app) -> str:
+    """What `make bench` measured when it was last recorded."""
+    recorded = json.loads((Path(app.srcdir) / "benchmarks/recorded/fields.json").read_text("utf8"))
+    rows = [[r["what"], r["value"], r["unit"]] for r in recorded["rows"]]
+    machine = f"Recorded on {recorded['machine']}, JAX {recorded['jax']}.\n\n"
+    return machine + _table(["measured", "value", "unit"], rows)
+
+
+GENERATED = dict(
+    idea=idea,
+    benchmarks=benchmarks,
+    claims=claims,
+    numbers=numbers,
+    provenance=provenance,
+    photo_sets=photo_sets,
+    photo_credits=photo_credits,
+)
+
+
+def read_source(app, docname, source):
+    """Read a chapter's executed copy, and fill in the generated tables of a page."""
+    if docname.startswith("notebooks/"):
+        copy = executed(app) / f"{Path(docname).name}.ipynb"
+        if not copy.exists():
+            raise FileNotFoundError(f"{copy}: run the chapter first (make book does)")
+        source[0] = copy.read_text("utf8")
+        app.env.note_dependency(str(copy))
+        return
+    found = re.findall(r"<!-- generate: (\w+) -->", source[0])
+    for name in found:
+        source[0] = source[0].replace(f"<!-- generate: {name} -->", GENERATED[name](app))
+    if found:
+        for path in (executed(app) / "results").glob("*.json"):
+            app.env.note_dependency(str(path))
+
+
+def one_of_each(app, pagename, templatename, context, doctree):
+    """Drop scripts that stand twice and the unused thebe: both are console errors otherwise."""
+    seen, kept = set(), []
+    for script in context.get("script_files", []):
+        attributes = getattr(script, "attributes", {})
+        body = attributes.get("body") or ""
+        key = (str(getattr(script, "filename", script)), body)
+        if key in seen or "THEBE_JS_URL" in body or "sphinx-thebe" in key[0]:
+            continue
+        seen.add(key)
+        kept.append(script)
+    context["script_files"] = kept
+
+
+def setup(app):
+    """Register the hooks."""
+    app.connect("source-read", read_source)
+    app.connect("html-page-context", one_of_each, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,127 @@
+"""The `learnit` command: list, params, run, verify."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from learnit_utils import assets, runner
+from learnit_utils.parameters import ParameterError, read_schema
+
+EPILOG = """chapter parameters follow as --NAME VALUE; `learnit params CHAPTER` lists them.
+exit status: 0 done, 1 a chapter or a file failed, 2 refused before anything started."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise ParameterError(message)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="learnit", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("list", help="the chapters")
+    params = commands.add_parser(
+        "params", help="a chapter's parameters: type, default, range, help"
+    )
+    params.add_argument("chapter")
+    run = commands.add_parser(
+        "run",
+        help="run a chapter with papermill",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    run.add_argument("chapter", help="a chapter's name, or `all`")
+    run.add_argument("--profile", default="book", help="book (the defaults), smoke, paper")
+    run.add_argument("--out", type=Path, default=Path("runs"), help="folder (default: runs)")
+    run.add_argument("--jobs", type=int, default=2, help="chapters at a time (default: 2)")
+    run.add_argument("--cell-timeout", type=int, help="seconds a cell may take")
+    run.add_argument("--kernel", default="python3", help="Jupyter kernel (default: python3)")
+    run.add_argument("--cached", action="store_true", help="leave out what has not changed")
+    commands.add_parser("verify", help="hash every shipped file against its manifest")
+    return parser
+
+
+def _overrides(rest: list[str]) -> dict[str, str]:
+    """--name value and --name=value pairs of a command line."""
+    given: dict[str, str] = {}
+    words = iter(rest)
+    for word in words:
+        if not word.startswith("--") or len(word) == 2:
+            raise ParameterError(f"{word!r:.60}: parameters are given as --NAME VALUE")
+        name, equals, value = word[2:].partition("=")
+        if not equals:
+            value = next(words, None)
+            if value is None:
+                raise ParameterError(f"--{name}: a value is missing")
+        if name in given:
+            raise ParameterError(f"--{name}: given twice")
+        given[name] = value
+    return given
+
+
+def _list() -> int:
+    import json
+
+    for name, path in runner.chapters(runner.book_root()).items():
+        first = "".join(json.loads(path.read_text("utf8"))["cells"][0]["source"])
+        print(f"{name:20} {first.splitlines()[0].lstrip('# ')}")
+    return 0
+
+
+def _params(chapter: str) -> int:
+    for p in read_schema(runner.find(runner.book_root(), chapter)).values():
+        print(f"--{p.name:18} {p.type} = {p.default}: {p.help} ({p.allowed})")
+    return 0
+
+
+def _run(a: argparse.Namespace, rest: list[str]) -> int:
+    root, given = runner.book_root(), _overrides(rest)
+    names = list(runner.chapters(root)) if a.chapter == "all" else [a.chapter]
+    if a.chapter == "all" and given:
+        raise ParameterError(f"--{next(iter(given))}: a parameter goes to one chapter, not to all")
+    if a.jobs < 1 or (a.cell_timeout or 1) < 1:
+        raise ParameterError("--jobs and --cell-timeout: whole numbers >= 1")
+    limit = a.cell_timeout or (600 if a.profile in ("book", "smoke") else 24 * 3600)
+    options = dict(cell_timeout=limit, kernel=a.kernel)
+    jobs = [runner.plan(root, n, a.profile, given, a.out, **options) for n in names]
+    runner.check_out(a.out)
+    try:
+        import papermill  # noqa: F401
+    except ModuleNotFoundError:
+        raise ParameterError('papermill is missing: pip install "learnit-utils[book]"') from None
+    if not runner.execute_all(jobs, a.jobs, a.cached):
+        return 1
+    for job in jobs:
+        print(job.out / f"{job.name}.ipynb")
+    return 0
+
+
+def _verify() -> int:
+    rows = assets.verify()
+    for name, problem in rows:
+        print(f"{'ok' if problem is None else 'BAD':4} {name}{f': {problem}' if problem else ''}")
+    bad = sum(problem is not None for _, problem in rows)
+    print(f"{len(rows) - bad} files as shipped, {bad} not")
+    return int(bad > 0)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    try:
+        parser = _parser()
+        a, rest = parser.parse_known_args(argv)
+        if rest and a.command != "run":
+            raise ParameterError(f"unknown argument {rest[0]!r:.60}")
+        if a.command == "run":
+            return _run(a, rest)
+        if a.command == "params":
+            return _params(a.chapter)
+        return _list() if a.command == "list" else _verify()
+    except ParameterError as e:
+        print(f"learnit: {e}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

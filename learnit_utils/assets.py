@@ -1,0 +1,86 @@
+"""Files that ship with the package: checked by SHA-256 before anything opens them."""
+
+import hashlib
+import json
+import stat
+import zipfile
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+FOLDERS = ("assets", "weights")
+PACKAGE = Path(__file__).parent
+
+
+class AssetError(ValueError):
+    """A file that is missing, changed or unsafe; the message is one line."""
+
+
+def sha256(data: bytes | Path) -> str:
+    """Hex digest of bytes, or of a file."""
+    return hashlib.sha256(data.read_bytes() if isinstance(data, Path) else data).hexdigest()
+
+
+def manifest(folder: str) -> dict[str, dict]:
+    """The manifest of a folder of the package: file name -> sha256, bytes and provenance."""
+    path = PACKAGE / folder / "manifest.json"
+    return json.loads(path.read_text("utf8")) if path.exists() else {}
+
+
+@cache
+def read(name: str, folder: str = "assets") -> bytes:
+    """The bytes of a shipped file, refused unless size and SHA-256 agree with the manifest."""
+    entry = manifest(folder).get(name)
+    if entry is None:
+        raise AssetError(f"{name}: not in {folder}/manifest.json")
+    problem = check(PACKAGE / folder / name, entry)
+    if problem:
+        raise AssetError(f"{name}: {problem}")
+    return (PACKAGE / folder / name).read_bytes()
+
+
+def check(path: Path, entry: dict) -> str | None:
+    """What is wrong with a shipped file, or None."""
+    if not path.is_file():
+        return "missing"
+    if path.stat().st_size != entry["bytes"]:
+        return f"{path.stat().st_size} bytes, the manifest says {entry['bytes']}"
+    if sha256(path) != entry["sha256"]:
+        return "its SHA-256 is not the one in the manifest"
+    return None
+
+
+def verify() -> list[tuple[str, str | None]]:
+    """(folder/file, problem or None) for every shipped file, and for files no manifest names."""
+    rows = []
+    for folder in FOLDERS:
+        entries = manifest(folder)
+        rows += [(f"{folder}/{n}", check(PACKAGE / folder / n, e)) for n, e in entries.items()]
+        for path in sorted((PACKAGE / folder).glob("*")):
+            if path.name != "manifest.json" and path.name not in entries:
+                rows.append((f"{folder}/{path.name}", "not in the manifest"))
+    return rows
+
+
+def unzip(archive: zipfile.ZipFile, max_bytes: int = 2**30, max_ratio: int = 100) -> dict:
+    """Read a zip into memory as {name: bytes}; nothing is written to disk.
+
+    Raises:
+        AssetError: a member that is absolute, climbs out with "..", is a link or a device, or
+            expands more than `max_ratio` times, and archives of more than `max_bytes` in all.
+    """
+    members, total = {}, 0
+    for info in archive.infolist():
+        parts = PurePosixPath(info.filename.replace("\\", "/")).parts
+        mode = info.external_attr >> 16
+        if info.filename.startswith(("/", "\\")) or ".." in parts or ":" in info.filename:
+            raise AssetError(f"{info.filename!r}: a path that leaves the archive")
+        if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise AssetError(f"{info.filename!r}: a link or a device")
+        if info.file_size > max_ratio * max(info.compress_size, 1024):
+            raise AssetError(f"{info.filename!r}: expands more than {max_ratio} times")
+        total += info.file_size
+        if total > max_bytes:
+            raise AssetError(f"the archive expands to more than {max_bytes} bytes")
+        if not info.is_dir():
+            members[info.filename] = archive.read(info)
+    return members

@@ -1,0 +1,125 @@
+"""What a chapter reports: results beside published numbers, claims, and where they come from.
+
+Under `learnit run` the report is written to results/NN_name.json as it grows; in a live session
+it is only kept in memory. `summary()` shows it at the end of the page.
+"""
+
+import json
+import math
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+RUN = "LEARNIT_RUN"  # set by the runner: JSON with profile, parameters, commit, results (a path)
+
+_report: dict[str, Any] = {}
+
+
+def running() -> dict[str, Any] | None:
+    """The run this kernel belongs to, or None in a live session."""
+    return json.loads(os.environ[RUN]) if RUN in os.environ else None
+
+
+def start(name: str) -> None:
+    """Open the report of a chapter, forgetting what this kernel reported before."""
+    import jax
+
+    run = running() or {}
+    device = jax.devices()[0]
+    _report.clear()
+    _report.update(
+        chapter=name,
+        profile=run.get("profile", "live"),
+        parameters=run.get("parameters", {}),
+        provenance=dict(
+            commit=run.get("commit", ""),
+            jax=version("jax"),
+            numpy=version("numpy"),
+            device=f"{device.platform}: {device.device_kind}",
+            data_sha256={},
+        ),
+        results=[],
+        claims=[],
+    )
+    _write()
+
+
+def uses(dataset) -> Any:
+    """Note a Dataset's source and hash in the report; returns the Dataset."""
+    where = dataset.provenance
+    _opened()["provenance"]["data_sha256"][where["source"]] = where["data_sha256"]
+    _write()
+    return dataset
+
+
+def record(
+    name: str,
+    value: float,
+    unit: str,
+    *,
+    scale: str,
+    paper: float | None = None,
+    source: str | None = None,
+) -> float:
+    """Report a measured number, beside the published one where there is one.
+
+    Args:
+        name: words separated by "/", for example "psnr_after_2_steps/meta/sgd".
+        value: the measurement; refused unless finite.
+        unit: "dB", "bit/pixel", ... or "" for a pure number.
+        scale: the data and size it was measured at, for example "one photograph, 64x64 RGB".
+        paper: the published value; needs a `source` that says where it stands.
+    """
+    value = float(value)
+    if not math.isfinite(value):
+        raise ValueError(f"{name} = {value}: a finite number is needed")
+    if (paper is None) != (source is None):
+        raise ValueError(f"{name}: a published value and its source go together")
+    entry = dict(name=name, value=value, unit=unit, paper=paper, source=source, scale=scale)
+    _replace("results", "name", entry)
+    return value
+
+
+def claim(id: str, statement: str, holds: bool) -> bool:
+    """Report whether a claim holds here. One that does not is shown as such, never hidden."""
+    _replace("claims", "id", dict(id=id, statement=statement, holds=bool(holds)))
+    return bool(holds)
+
+
+def summary():
+    """The report as tables, for the end of the page."""
+    from IPython.display import Markdown
+
+    report = _opened()
+    lines = ["| claim | holds here |", "|---|---|"]
+    lines += [
+        f"| {c['statement']} | {'yes' if c['holds'] else '**no**'} |" for c in report["claims"]
+    ]
+    lines += ["", "| measured | ours | published | scale |", "|---|---|---|---|"]
+    for r in report["results"]:
+        paper = "" if r["paper"] is None else f"{r['paper']:g} ({r['source']})"
+        lines.append(f"| {r['name']} | {r['value']:.4g} {r['unit']} | {paper} | {r['scale']} |")
+    return Markdown("\n".join(lines))
+
+
+def _opened() -> dict[str, Any]:
+    if not _report:
+        raise RuntimeError('chapter.start("NN_name") comes first')
+    return _report
+
+
+def _replace(kind: str, key: str, entry: dict) -> None:
+    entries = _opened()[kind]
+    entries[:] = [e for e in entries if e[key] != entry[key]] + [entry]
+    _write()
+
+
+def _write() -> None:
+    run = running()
+    if run and run.get("results"):
+        path = Path(run["results"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(_report, indent=1, ensure_ascii=False) + "\n", "utf8")
+        part.replace(path)

@@ -1,0 +1,357 @@
+"""Coordinate networks: f(theta, x) maps a coordinate to a value.
+
+Every field here is one formula with four choices,
+
+    h_0 = encode(x),   z_l = g_l (h_{l-1} W_l + b_l),   h_l = act(z_l),   f = head(z_L) + offset,
+
+so `theta` is a list of `Layer(w, b)` and a field is a pair of plain functions `init`, `apply`.
+The gain g_l is omega0 in the sine layers of a SIREN and 1 everywhere else.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Layer(NamedTuple):
+    """Affine map h -> h @ w + b."""
+
+    w: jax.Array  # (in, out)
+    b: jax.Array  # (out,)
+
+
+Theta = list[Layer]
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """A coordinate network. `field(theta, x)` is `field.apply(theta, x)`.
+
+    Two fields of one spec are equal, so a jitted function that takes a field as a static argument
+    compiles once for both.
+
+    Attributes:
+        init: key -> theta, a list of `Layer`.
+        apply: (theta, x) -> y, where x is (..., dims) and y is (..., channels).
+        trace: (theta, x) -> [z_1, ..., z_L], the pre-activations of every layer, (..., width) each.
+        spec: kind and settings, enough to build the same field again: `fields.build(**spec)`.
+    """
+
+    init: Callable[[jax.Array], Theta]
+    apply: Callable[[Theta, jax.Array], jax.Array]
+    trace: Callable[[Theta, jax.Array], list[jax.Array]]
+    spec: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, theta: Theta, x: jax.Array) -> jax.Array:
+        """The field at x."""
+        return self.apply(theta, x)
+
+    def __eq__(self, other) -> bool:
+        return isinstance(other, Field) and self.spec == other.spec
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.spec.items()))
+
+
+# --- the sine -------------------------------------------------------------------------------
+# XLA's CPU sine calls a scalar routine; this one is branch-free and vectorises. Cody-Waite range
+# reduction to |r| <= pi/2 with pi in three parts (the first has 8 bits, so k * PI_A is exact),
+# then the odd polynomial of degree 9 that is minimax for sin on that interval.
+_PI = (np.float32(3.140625), np.float32(9.670257568359375e-4), np.float32(6.277114152908325e-7))
+_POLY = (2.6083159809786593541503e-06, -1.981069071916863322258e-04)
+_POLY += (8.33307858556509017944336e-03, -1.66666597127914428710938e-01)
+
+
+def _reduced_sine(x, k, sign):
+    """sign * sin(x - k pi) for |x - k pi| <= pi/2, float32."""
+    r = ((x - k * _PI[0]) - k * _PI[1]) - k * _PI[2]
+    r2 = r * r
+    p = jnp.float32(_POLY[0])
+    for c in _POLY[1:]:
+        p = p * r2 + jnp.float32(c)
+    return sign * (r + r * r2 * p)
+
+
+def _parity(k):
+    """+1 for even whole numbers, -1 for odd ones, in float32."""
+    half = k * 0.5
+    return 1 - 4 * (half - jnp.floor(half))
+
+
+def _sine_cpu(x):
+    k = jnp.round(x * np.float32(1 / np.pi))
+    return _reduced_sine(x, k, _parity(k))
+
+
+def _cosine_cpu(x):
+    m = jnp.floor(x * np.float32(1 / np.pi))
+    return _reduced_sine(x, m + 0.5, -_parity(m))
+
+
+def _by_platform(fast, exact):
+    def f(x):
+        if x.dtype != jnp.float32:
+            return exact(x)
+        return jax.lax.platform_dependent(x, cpu=fast, default=exact)
+
+    return f
+
+
+@jax.custom_jvp
+def sine(x: jax.Array) -> jax.Array:
+    """sin(x), fast on CPU in float32: |error| <= 2e-7 for |x| <= 400; `jnp.sin` elsewhere.
+
+    Derivatives of any order are exact: d sine = cosine dx and d cosine = -sine dx.
+
+    Args:
+        x: angles in radians, any shape, floating point.
+    """
+    return _by_platform(_sine_cpu, jnp.sin)(x)
+
+
+@jax.custom_jvp
+def cosine(x: jax.Array) -> jax.Array:
+    """cos(x), with the accuracy and speed of `sine`."""
+    return _by_platform(_cosine_cpu, jnp.cos)(x)
+
+
+@sine.defjvp
+def _sine_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    return sine(x), cosine(x) * dx
+
+
+@cosine.defjvp
+def _cosine_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    return cosine(x), -sine(x) * dx
+
+
+# --- the common form ------------------------------------------------------------------------
+_HEADS = {"linear": lambda y: y, "sigmoid": jax.nn.sigmoid}
+
+
+def count(theta: Theta) -> int:
+    """The number of parameters in theta."""
+    return sum(leaf.size for leaf in jax.tree.leaves(theta))
+
+
+def _network(encode, act, draw, spec, gain=lambda i: 1.0) -> Field:
+    """Assemble a field from its choices.
+
+    Args:
+        encode: (..., dims) -> (..., features).
+        act: the activation, elementwise.
+        draw: (key, i, n_in, n_out) -> Layer, the initial weights of layer i = 0, 1, ...
+        spec: width, depth, channels, dims, head, offset and whatever else built this field.
+        gain: i -> g_i, the factor in front of layer i's affine map.
+    """
+    if spec["head"] not in _HEADS:
+        raise ValueError(f"head = {spec['head']!r}: one of {', '.join(_HEADS)}")
+    for name in ("width", "depth", "channels", "dims"):
+        if not isinstance(spec[name], int) or spec[name] < 1:
+            raise ValueError(f"{name} = {spec[name]!r}: a whole number >= 1")
+    head, offset = _HEADS[spec["head"]], spec["offset"]
+    n_features = jax.eval_shape(encode, jax.ShapeDtypeStruct((spec["dims"],), jnp.float32)).shape[0]
+    sizes = (n_features, *[spec["width"]] * (spec["depth"] - 1), spec["channels"])
+
+    def init(key):
+        keys = jax.random.split(key, len(sizes) - 1)
+        return [draw(k, i, n, m) for i, (k, n, m) in enumerate(zip(keys, sizes, sizes[1:]))]
+
+    def trace(theta, x):
+        h, pre = encode(x), []
+        for i, (w, b) in enumerate(theta):
+            z = h @ w
+            pre.append(gain(i) * (z + b.reshape((1,) * (z.ndim - 1) + b.shape)))
+            h = act(pre[-1])
+        return pre
+
+    def apply(theta, x):
+        return head(trace(theta, x)[-1]) + offset
+
+    return Field(init, apply, trace, spec)
+
+
+def _positive(**settings):
+    for name, value in settings.items():
+        if not (np.isfinite(value) and value > 0):
+            raise ValueError(f"{name} = {value!r}: a finite number > 0")
+
+
+def _one_of(name, value, allowed):
+    if value not in allowed:
+        raise ValueError(f"{name} = {value!r}: one of {', '.join(allowed)}")
+
+
+# --- SIREN ----------------------------------------------------------------------------------
+def siren(
+    width: int = 256,
+    depth: int = 5,
+    omega0: float = 30.0,
+    channels: int = 3,
+    *,
+    hidden_omega0: float | None = None,
+    dims: int = 2,
+    scheme: str = "learnit",
+    head: str = "linear",
+    offset: float = 0.5,
+) -> Field:
+    """The sine network: h_l = sin(omega0 (h_{l-1} W_l + b_l)), last layer affine.
+
+    Args:
+        width: units of a hidden layer.
+        depth: affine layers, the last one included (depth 5 has four sines).
+        omega0: gain of the first layer; the largest angular frequency is about omega0 * |W_1|.
+        channels: values per coordinate.
+        hidden_omega0: gain of the hidden layers; `omega0` unless given.
+        dims: coordinates per point.
+        scheme: half-widths of the uniform draws, with n the number of inputs of the layer:
+            "code"    W_1: 1/n, W_l: sqrt(6/n)/omega0, b: 1/sqrt(n) (the authors' implementation);
+            "paper"   as "code" but W_1: sqrt(6/n), the text's rule, which its authors withdrew;
+            "learnit" as "code" but b = 0 (Tancik et al. 2021, Yuce et al. 2022).
+        head: "linear" or "sigmoid", after the last affine layer.
+        offset: added to the output; learnit uses 0.5, the middle of the value range.
+
+    Raises:
+        ValueError: a setting outside its range, with the allowed values.
+
+    Source: Sitzmann et al. 2020, section 3.2 and supplement 1.5; the authors on the difference
+    between text and code: github vsitzmann/siren, issue 4.
+    """
+    hidden = omega0 if hidden_omega0 is None else hidden_omega0
+    _positive(omega0=omega0, hidden_omega0=hidden)
+    _one_of("scheme", scheme, ("code", "paper", "learnit"))
+
+    def draw(key, i, n_in, n_out):
+        first = (6 / n_in) ** 0.5 if scheme == "paper" else 1 / n_in
+        w_max = first if i == 0 else (6 / n_in) ** 0.5 / hidden
+        b_max = 0.0 if scheme == "learnit" else n_in**-0.5
+        key_w, key_b = jax.random.split(key)
+        w = jax.random.uniform(key_w, (n_in, n_out), minval=-w_max, maxval=w_max)
+        return Layer(w, jax.random.uniform(key_b, (n_out,), minval=-b_max, maxval=b_max))
+
+    def gain(i):
+        return omega0 if i == 0 and depth > 1 else hidden if i < depth - 1 else 1.0
+
+    spec = dict(kind="siren", width=width, depth=depth, omega0=omega0, channels=channels)
+    spec |= dict(hidden_omega0=hidden, dims=dims, scheme=scheme, head=head, offset=offset)
+    return _network(lambda x: x, sine, draw, spec, gain)
+
+
+# --- ReLU networks, on the bare coordinate or on features of it -------------------------------
+_NORMAL_GAIN = {"he": 2.0, "lecun": 1.0}
+
+
+def _normal(scheme):
+    """Draw W ~ N(0, gain / n_in) and b = 0."""
+    _one_of("scheme", scheme, tuple(_NORMAL_GAIN))
+
+    def draw(key, i, n_in, n_out):
+        std = (_NORMAL_GAIN[scheme] / n_in) ** 0.5
+        return Layer(std * jax.random.normal(key, (n_in, n_out)), jnp.zeros(n_out))
+
+    return draw
+
+
+def _waves(x, frequencies):
+    """[sin(x F), cos(x F)] for angular frequencies F of shape (dims, n)."""
+    z = x @ jnp.asarray(frequencies, x.dtype)
+    return jnp.concatenate([sine(z), cosine(z)], axis=-1)
+
+
+def relu(
+    width: int = 256,
+    depth: int = 5,
+    channels: int = 3,
+    *,
+    dims: int = 2,
+    scheme: str = "he",
+    head: str = "linear",
+    offset: float = 0.5,
+) -> Field:
+    """The ReLU network on the bare coordinate; arguments as in `siren`.
+
+    Args:
+        scheme: W ~ N(0, 2/n) for "he" (He et al. 2015), N(0, 1/n) for "lecun"; b = 0.
+    """
+    spec = dict(kind="relu", width=width, depth=depth, channels=channels, dims=dims)
+    spec |= dict(scheme=scheme, head=head, offset=offset)
+    return _network(lambda x: x, jax.nn.relu, _normal(scheme), spec)
+
+
+def fourier(
+    width: int = 256,
+    depth: int = 5,
+    sigma: float = 10.0,
+    channels: int = 3,
+    *,
+    features: int = 256,
+    feature_seed: int = 0,
+    dims: int = 2,
+    scheme: str = "he",
+    head: str = "linear",
+    offset: float = 0.5,
+) -> Field:
+    """A ReLU network on random Fourier features [sin(2 pi B x), cos(2 pi B x)], B ~ N(0, sigma^2).
+
+    Args:
+        sigma: standard deviation of the frequencies, in cycles per unit length. learnit's CT
+            notebook leaves out the 2 pi; its 30 is sigma = 30 / (2 pi) here.
+        features: number of frequencies; the network sees twice as many values.
+        feature_seed: draws B, which is fixed and not part of theta.
+
+    Source: Tancik et al. 2020, equation 5. Other arguments as in `relu`.
+    """
+    _positive(sigma=sigma, features=features)
+    B = np.random.default_rng(feature_seed).normal(0, sigma, (dims, features))
+    angular = (2 * np.pi * B).astype(np.float32)
+    spec = dict(kind="fourier", width=width, depth=depth, sigma=sigma, channels=channels)
+    spec |= dict(features=features, feature_seed=feature_seed, dims=dims)
+    spec |= dict(scheme=scheme, head=head, offset=offset)
+    return _network(lambda x: _waves(x, angular), jax.nn.relu, _normal(scheme), spec)
+
+
+def posenc(
+    width: int = 256,
+    depth: int = 5,
+    frequencies: int = 8,
+    channels: int = 3,
+    *,
+    max_log2: float | None = None,
+    scale: float = np.pi,
+    dims: int = 2,
+    scheme: str = "he",
+    head: str = "linear",
+    offset: float = 0.5,
+) -> Field:
+    """A ReLU network on sin and cos of 2^k * scale * x_j, for every coordinate x_j by itself.
+
+    Args:
+        frequencies: L, how many k are spaced evenly over [0, max_log2].
+        max_log2: the largest k; L - 1 unless given, so that frequencies double (NeRF).
+        scale: pi in the paper of NeRF; learnit uses 1, with L = 20 and max_log2 = 8.
+
+    Source: Mildenhall et al. 2020, equation 4. Other arguments as in `relu`.
+    """
+    _positive(frequencies=frequencies, scale=scale)
+    top = frequencies - 1 if max_log2 is None else max_log2
+    angular = scale * 2 ** np.linspace(0, top, frequencies, dtype=np.float32)
+    axes = np.kron(np.eye(dims, dtype=np.float32), angular[None]).astype(np.float32)
+    spec = dict(kind="posenc", width=width, depth=depth, frequencies=frequencies)
+    spec |= dict(channels=channels, max_log2=top, scale=float(scale), dims=dims)
+    spec |= dict(scheme=scheme, head=head, offset=offset)
+    return _network(lambda x: _waves(x, axes), jax.nn.relu, _normal(scheme), spec)
+
+
+KINDS = {"siren": siren, "relu": relu, "fourier": fourier, "posenc": posenc}
+
+
+def build(kind: str, **settings) -> Field:
+    """The field of that kind and settings; `build(**f.spec)` builds f again."""
+    _one_of("kind", kind, tuple(KINDS))
+    return KINDS[kind](**settings)

@@ -1,0 +1,1 @@
+"""Measurements M of a signal: what is seen of it. One module each."""

@@ -1,0 +1,313 @@
+"""Run chapters through papermill: one, or all of them two at a time, only where needed.
+
+A run of CHAPTER into DIR writes DIR/CHAPTER.ipynb and DIR/results/CHAPTER.json. A run that fails
+leaves both as they were, and the failed notebook in DIR/CHAPTER.failed.ipynb.
+"""
+
+import hashlib
+import json
+import logging
+import multiprocessing
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+from learnit_utils import chapter as report
+from learnit_utils.assets import sha256
+from learnit_utils.parameters import ParameterError, nearest, read_schema, resolve
+
+PACKAGE = Path(__file__).parent
+
+
+# --- what there is to run ---------------------------------------------------------------------
+def book_root() -> Path:
+    """The book's folder: the working directory, a parent of it, or the package's checkout."""
+    for place in (Path.cwd(), *Path.cwd().parents, PACKAGE.parent):
+        if (place / "notebooks").is_dir() and (place / "book" / "_toc.yml").is_file():
+            return place
+    raise ParameterError("no book here: run this inside a clone of the book's repository")
+
+
+def chapters(root: Path) -> dict[str, Path]:
+    """Chapter name -> notebook, in order."""
+    found = sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    return {p.stem: p for p in found if not p.stem.endswith(".failed")}
+
+
+def find(root: Path, name: str) -> Path:
+    """The notebook of a chapter, or a ParameterError with the nearest name."""
+    known = chapters(root)
+    if name not in known:
+        names = ", ".join(known)
+        raise ParameterError(f"no chapter {name!r:.60}{nearest(name, known)}: one of {names}")
+    return known[name]
+
+
+def profile_values(root: Path, profile: str, chapter: str) -> dict[str, Any]:
+    """What a profile sets for a chapter: notebooks/profiles/PROFILE.yaml, nothing for "book"."""
+    import yaml
+
+    known = ["book", *sorted(p.stem for p in (root / "notebooks/profiles").glob("*.yaml"))]
+    if profile not in known:
+        raise ParameterError(
+            f"no profile {profile!r:.60}{nearest(profile, known)}: one of {', '.join(known)}"
+        )
+    if profile == "book":
+        return {}
+    path = root / "notebooks/profiles" / f"{profile}.yaml"
+    try:
+        values = (yaml.safe_load(path.read_text("utf8")) or {}).get(chapter) or {}
+        return dict(values)
+    except (yaml.YAMLError, AttributeError, TypeError, ValueError):
+        raise ParameterError(f"{path.name}: not a mapping of chapter: {{name: value}}") from None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: a chapter's notebook with its parameters, and where the results go."""
+
+    notebook: Path
+    parameters: dict[str, Any]  # every parameter
+    injected: dict[str, Any]  # those that differ from the notebook's defaults
+    profile: str
+    out: Path
+    commit: str = ""
+    options: dict[str, Any] = field(default_factory=dict)  # cell_timeout, kernel
+
+    @property
+    def name(self) -> str:
+        """The chapter's name."""
+        return self.notebook.stem
+
+    def fingerprint(self) -> str:
+        """Hash of all the outcome depends on: notebook, parameters, package, environment."""
+        h = hashlib.sha256(self.notebook.read_bytes())
+        h.update(json.dumps([self.parameters, self.options.get("kernel")], sort_keys=True).encode())
+        for path in sorted(PACKAGE.rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                h.update(f"{path.relative_to(PACKAGE)} {sha256(path)}".encode())
+        packages = sorted({f"{d.name}=={d.version}" for d in distributions()})
+        h.update(f"{sys.version} {packages}".encode())
+        return h.hexdigest()
+
+    def is_current(self) -> bool:
+        """Whether the outcome in `out` is that of this very run."""
+        try:
+            done = json.loads((self.out / f"{self.name}.ipynb").read_text("utf8"))
+            results = (self.out / "results" / f"{self.name}.json").exists()
+            return results and done["metadata"]["learnit"]["fingerprint"] == self.fingerprint()
+        except (OSError, ValueError, KeyError):
+            return False
+
+
+def plan(
+    root: Path, name: str, profile: str, given: Mapping[str, Any], out: Path, **options
+) -> Job:
+    """A checked run, nothing started yet.
+
+    Raises:
+        ParameterError: anything about chapter, profile, parameters or folder that does not fit.
+    """
+    notebook = find(root, name)
+    schema = read_schema(notebook)
+    values = profile_values(root, profile, name)
+    try:
+        parameters = resolve(schema, {**values, **given})
+    except ParameterError as e:
+        raise ParameterError(f"{name}: {e}") from None
+    injected = {n: v for n, v in parameters.items() if v != schema[n].default}
+    return Job(notebook, parameters, injected, profile, out.absolute(), commit(root), options)
+
+
+def check_out(out: Path) -> None:
+    """Refuse a folder that cannot be written, leaving nothing behind."""
+    made = [p for p in (out, *out.parents) if not p.exists()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as e:
+        raise ParameterError(
+            f"out = {str(out)!r}: not a folder that can be written ({e.strerror})"
+        ) from None
+    finally:
+        for p in made:
+            if p.is_dir() and not any(p.iterdir()):
+                p.rmdir()
+
+
+def commit(root: Path) -> str:
+    """The short hash of the checkout, "-dirty" behind it where files differ, "" without git."""
+    git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+# --- running ----------------------------------------------------------------------------------
+class ChapterFailed(RuntimeError):
+    """A chapter that did not run through; the message is the report to print."""
+
+
+def execute(job: Job, on_cell: Callable[[int, int], None] = lambda done, total: None) -> float:
+    """Run one chapter. Returns its wall time in seconds.
+
+    Raises:
+        ChapterFailed: which cell of which chapter, and the tail of its traceback.
+    """
+    import papermill
+    from papermill.engines import NBClientEngine, papermill_engines
+    from papermill.exceptions import PapermillExecutionError
+
+    class Engine(NBClientEngine):
+        @classmethod
+        def execute_managed_notebook(cls, nb_man, kernel_name, **kwargs):
+            start, total = nb_man.cell_start, len(nb_man.nb.cells)
+
+            def cell_start(cell, cell_index=None, **kw):
+                on_cell(cell_index or 0, total)
+                return start(cell, cell_index, **kw)
+
+            nb_man.cell_start = cell_start
+            return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
+
+    papermill_engines.register("learnit", Engine)
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    began = time.perf_counter()
+    (job.out / "results").mkdir(parents=True, exist_ok=True)
+    part = job.out / f"{job.name}.running.ipynb"
+    results = job.out / "results" / f"{job.name}.running"
+    run = dict(profile=job.profile, parameters=job.parameters, commit=job.commit)
+    os.environ[report.RUN] = json.dumps({**run, "results": str(results)})
+    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
+    limit = job.options.get("cell_timeout", 600)
+    try:
+        papermill.execute_notebook(
+            job.notebook,
+            part,
+            parameters=job.injected,
+            engine_name="learnit",
+            kernel_name=job.options.get("kernel", "python3"),
+            cwd=str(job.notebook.parent),
+            execution_timeout=limit,
+            progress_bar=False,
+            extra_arguments=["--IPKernelApp.log_level=40"],
+        )
+        nb = json.loads(part.read_text("utf8"))
+        nb["metadata"].pop("papermill", None)
+        nb["metadata"]["learnit"] = dict(fingerprint=job.fingerprint(), **run)
+        part.write_text(json.dumps(nb, indent=1, ensure_ascii=False), "utf8")
+    except PapermillExecutionError as e:
+        _keep_failed(job, part)
+        raise ChapterFailed(
+            _tell(job, part, e.cell_index, f"{e.ename}: {e.evalue}", e.traceback)
+        ) from None
+    except Exception as e:
+        _keep_failed(job, part)
+        what = f"over its limit of {limit} s" if "Timeout" in type(e).__name__ else str(e)[:500]
+        raise ChapterFailed(_tell(job, part, None, f"{type(e).__name__}: {what}", [])) from None
+    finally:
+        os.environ.pop(report.RUN, None)
+    if results.exists():
+        results.replace(results.with_suffix(".json"))
+    part.replace(job.out / f"{job.name}.ipynb")
+    (job.out / f"{job.name}.failed.ipynb").unlink(missing_ok=True)
+    return time.perf_counter() - began
+
+
+def _keep_failed(job: Job, part: Path) -> None:
+    (job.out / "results" / f"{job.name}.running").unlink(missing_ok=True)
+    if part.exists():
+        shutil.move(part, job.out / f"{job.name}.failed.ipynb")
+
+
+def _tell(job: Job, part: Path, index: int | None, error: str, traceback: list[str]) -> str:
+    """The report of a failure: chapter, cell, its first line, the end of the traceback."""
+    failed = job.out / f"{job.name}.failed.ipynb"
+    where = ""
+    try:
+        cells = json.loads(failed.read_text("utf8"))["cells"]
+        if index is None:  # the cell that was running when time was up or the kernel died
+            states = [c["metadata"].get("papermill", {}).get("status") for c in cells]
+            index = next((i for i, s in enumerate(states) if s in ("running", "failed")), None)
+        if index is not None:
+            cells = [
+                c for c in cells if "papermill-error-cell-tag" not in c["metadata"].get("tags", [])
+            ]
+            index = min(index, len(cells) - 1)
+            lines = "".join(cells[index]["source"]).strip().splitlines()
+            where = f", cell {index + 1} of {len(cells)} ({lines[0] if lines else 'empty'})"
+    except (OSError, ValueError, KeyError):
+        pass
+    tail = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(traceback)).splitlines()[-12:]
+    lines = [f"{job.name}{where} failed: {error}", *(f"    {line}" for line in tail)]
+    return "\n".join([*lines, f"    the notebook as far as it came: {failed}"])
+
+
+# --- several at a time ------------------------------------------------------------------------
+_queue: Any = None
+
+
+def _set_queue(queue) -> None:
+    global _queue
+    _queue = queue
+
+
+def _worker(job: Job) -> tuple[str, float, str | None]:
+    try:
+        seconds = execute(job, lambda done, total: _queue.put((job.name, done, total)))
+        return job.name, seconds, None
+    except ChapterFailed as e:
+        return job.name, 0.0, str(e)
+
+
+def execute_all(jobs: Iterable[Job], workers: int = 2, cached: bool = False) -> bool:
+    """Run chapters, `workers` at a time, with progress. Returns whether all went through.
+
+    Args:
+        cached: leave out chapters whose outcome is already that of this very run.
+    """
+    from tqdm import tqdm
+
+    todo = []
+    for job in jobs:
+        if cached and job.is_current():
+            print(f"{job.name}: unchanged, not run again", flush=True)
+        else:
+            todo.append(job)
+    if not todo:
+        return True
+    spawn = multiprocessing.get_context("spawn")
+    queue = spawn.Queue()
+    ok = True
+    quiet = 1 if sys.stderr.isatty() else 15
+    with ProcessPoolExecutor(workers, spawn, _set_queue, (queue,)) as pool:
+        waiting = {pool.submit(_worker, job) for job in todo}
+        bars: dict[str, tqdm] = {}
+        while waiting:
+            while not queue.empty():
+                name, done, total = queue.get()
+                if name not in bars:
+                    bars[name] = tqdm(total=total, desc=name, unit="cell", mininterval=quiet)
+                bars[name].update(done + 1 - bars[name].n)
+            finished = {f for f in waiting if f.done()}
+            waiting -= finished
+            for future in finished:
+                name, seconds, problem = future.result()
+                if name in bars:
+                    bars.pop(name).close()
+                ok &= problem is None
+                tqdm.write(problem or f"{name}: {seconds:.0f} s", file=sys.stdout)
+            time.sleep(0.2)
+    return ok

@@ -1,0 +1,1 @@
+"""The data. One module per signal class, each with `load(split, ...) -> Dataset`."""

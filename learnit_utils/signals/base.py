@@ -1,0 +1,147 @@
+"""What every signal class shares: the Dataset, reading picture files safely, splitting."""
+
+import hashlib
+import warnings
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+SPLITS = ("train", "validation", "test")
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".pgm")
+MAX_PIXELS = 64 * 2**20
+MIN_SIDE = 8
+
+
+class DataError(ValueError):
+    """A data file or folder that cannot be used; the message is one line and names it."""
+
+
+class Dataset(NamedTuple):
+    """Pictures and where they come from."""
+
+    arrays: np.ndarray  # (count, height, width, channels) float32 in [0, 1]
+    names: tuple[str, ...]
+    provenance: dict[str, Any]  # source, licence, split, count, sha256 of the arrays
+
+    def get(self, name: str) -> np.ndarray:
+        """The picture of that name, (height, width, channels)."""
+        if name not in self.names:
+            raise DataError(f"no picture {name!r} in {self.provenance['source']}")
+        return self.arrays[self.names.index(name)]
+
+
+def dataset(pictures, names, **provenance) -> Dataset:
+    """Stack pictures into a Dataset and hash them."""
+    arrays = np.stack(pictures)
+    digest = hashlib.sha256(arrays.tobytes()).hexdigest()
+    return Dataset(
+        arrays, tuple(names), {**provenance, "count": len(arrays), "data_sha256": digest}
+    )
+
+
+def split_of(key: str) -> str:
+    """70 / 15 / 15 by hash: the same key always falls on the same side, whatever else there is."""
+    u = int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) / 2**32
+    return SPLITS[(u >= 0.70) + (u >= 0.85)]
+
+
+def check_request(split: str, size: int) -> None:
+    """Refuse a split that does not exist or an impossible size."""
+    if split not in (*SPLITS, "all"):
+        raise DataError(f"split = {split!r}: one of {', '.join(SPLITS)}, all")
+    if not 1 <= size <= 4096:
+        raise DataError(f"size = {size}: between 1 and 4096 pixels")
+
+
+def read_picture(file: Path | BinaryIO, name: str | None = None) -> np.ndarray:
+    """Any ordinary picture file as (height, width, 3) float32 in [0, 1].
+
+    Turned upright by its EXIF tag; transparency laid on white; gray, palette, CMYK and 16-bit
+    files become RGB. Colour profiles are ignored.
+
+    Raises:
+        DataError: not a picture of an allowed format, broken or cut off, smaller than 8 x 8,
+            of more than 64 Mpixel, or with values that are not pixels (floats outside [0, 1]).
+    """
+    name = name or getattr(file, "name", str(file))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            picture = Image.open(file, formats=FORMATS)
+            w, h = picture.size
+            if w * h > MAX_PIXELS:
+                raise DataError(f"{name}: {w} x {h} pixels, more than the {MAX_PIXELS} allowed")
+            if min(w, h) < MIN_SIDE:
+                raise DataError(
+                    f"{name}: {w} x {h} pixels, at least {MIN_SIDE} x {MIN_SIDE} needed"
+                )
+            picture.load()
+            return _values(ImageOps.exif_transpose(picture), name)
+    except DataError:
+        raise
+    except Image.DecompressionBombError:
+        raise DataError(f"{name}: more than the {MAX_PIXELS} pixels allowed") from None
+    except (OSError, ValueError, SyntaxError, TypeError, EOFError, MemoryError) as e:
+        why = str(e).splitlines()[0] if str(e) else type(e).__name__
+        if "cannot identify" in why:
+            why = f"not a picture of an allowed format ({', '.join(FORMATS)})"
+        raise DataError(f"{name}: {why}") from None
+
+
+def _values(picture: Image.Image, name: str) -> np.ndarray:
+    """(height, width, 3) float32 in [0, 1] of a decoded picture of any mode."""
+    if picture.mode == "F" or picture.mode.startswith("I"):
+        scale = 1.0 if picture.mode == "F" else 65535.0
+        gray = np.asarray(picture, np.float32) / np.float32(scale)
+        if not (np.isfinite(gray).all() and gray.min() >= 0 and gray.max() <= 1):
+            raise DataError(
+                f"{name}: values outside [0, {scale:g}] in a picture of mode {picture.mode}"
+            )
+        return np.repeat(gray[..., None], 3, axis=-1)
+    if picture.has_transparency_data:
+        front = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", front.size, "white"), front)
+    return np.asarray(picture.convert("RGB"), np.float32) / 255
+
+
+def square(picture: np.ndarray, size: int, gray: bool = False) -> np.ndarray:
+    """Centre crop to a square and resample (bicubic, antialiased) to (size, size, 3 or 1).
+
+    Gray is 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601).
+    """
+    h, w = picture.shape[:2]
+    n = min(h, w)
+    top, left = (h - n) // 2, (w - n) // 2
+    picture = picture[top : top + n, left : left + n]
+    if gray:
+        picture = picture @ np.array([[0.299], [0.587], [0.114]], np.float32)
+    return picture if n == size else resize(picture, size)
+
+
+def resize(picture: np.ndarray, size: int) -> np.ndarray:
+    """(height, width, channels) resampled to (size, size, channels): bicubic, antialiased.
+
+    Pixel centres are aligned, as in `pixels.grid(..., align="centre")`; clipped to [0, 1].
+    """
+    planes = [Image.fromarray(np.ascontiguousarray(p)) for p in np.moveaxis(picture, -1, 0)]
+    resized = [np.asarray(p.resize((size, size), Image.Resampling.BICUBIC)) for p in planes]
+    return np.clip(np.stack(resized, -1), 0, 1).astype(np.float32)
+
+
+def read_files(paths, size, gray, on_error, name=lambda p: p.name):
+    """Read, crop and resize files. Returns pictures, names and {name: why} of those left out."""
+    if on_error not in ("raise", "skip"):
+        raise DataError(f"on_error = {on_error!r}: one of raise, skip")
+    pictures, names, skipped = [], [], {}
+    for path in paths:
+        try:
+            pictures.append(square(read_picture(path), size, gray))
+            names.append(name(path))
+        except DataError as e:
+            if on_error == "raise":
+                raise
+            skipped[name(path)] = str(e)
+    return pictures, names, skipped
