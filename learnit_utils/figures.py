@@ -39,11 +39,11 @@ def page_html(fig: Figure, alt: str, caption: str = "") -> str:
         _recolour(fig, ink)
         data = base64.b64encode(_encode(fig, "WEBP")).decode()
         images = (
-            f'<img class="learnit-{mode} only-{mode}" width="{width}" alt="{text}" '
+            f'<img class="learnit-{mode} dark-light" width="{width}" alt="{text}" '
             f'src="data:image/webp;base64,{data}">'
         ) + images
     caption = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
-    return f'{_SWITCH}\n<figure class="learnit-figure">{images}{caption}</figure>'
+    return f'{_SWITCH}\n<figure class="learnit-figure" tabindex="0">{images}{caption}</figure>'
 
 
 def show(fig: Figure, alt: str, caption: str = "") -> None:

@@ -1,0 +1,105 @@
+"""Metrics against scikit-image, and the laws they obey."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from learnit_utils import metrics
+from learnit_utils.signals import photos
+
+
+def pair(seed, shape, noise):
+    rng = np.random.default_rng(seed)
+    a = rng.random(shape)
+    b = np.clip(a + noise * rng.standard_normal(shape), 0, 1)
+    return a.astype(np.float32), b.astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("shape", [(32, 32), (17, 40), (24, 31, 3)])
+@pytest.mark.parametrize("peak", [1.0, 2.0])
+def test_psnr_and_ssim_equal_scikit_image(seed, shape, peak):
+    a, b = pair(seed, shape, 0.2)
+    ours = float(metrics.psnr(jnp.asarray(a), jnp.asarray(b), peak))
+    theirs = peak_signal_noise_ratio(a.astype(float), b.astype(float), data_range=peak)
+    assert abs(ours - theirs) < 1e-4  # dB; 1e-5 relative
+    assert abs(ours / theirs - 1) < 1e-5
+    ours = float(metrics.ssim(jnp.asarray(a), jnp.asarray(b), peak))
+    theirs = structural_similarity(
+        a.astype(float),
+        b.astype(float),
+        data_range=peak,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        channel_axis=-1 if len(shape) == 3 else None,
+    )
+    assert abs(ours - theirs) < 1e-5
+
+
+def test_ssim_of_a_photograph_and_its_blur():
+    u = photos.load("test", size=64).arrays[0]
+    v = (u + np.roll(u, 1, 0) + np.roll(u, 1, 1)) / 3
+    assert metrics.ssim(jnp.asarray(u), jnp.asarray(u)) == pytest.approx(1, abs=1e-6)
+    assert 0.3 < metrics.ssim(jnp.asarray(u), jnp.asarray(v)) < 0.99
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10**6), st.floats(0.01, 0.5))
+def test_metrics_are_symmetric_and_psnr_scales(seed, noise):
+    a, b = (jnp.asarray(u) for u in pair(seed, (16, 16), noise))
+    assert metrics.mse(a, b) == metrics.mse(b, a)
+    assert metrics.ssim(a, b) == pytest.approx(float(metrics.ssim(b, a)), abs=1e-6)
+    assert metrics.psnr(3 * a, 3 * b, 3.0) == pytest.approx(float(metrics.psnr(a, b)), abs=1e-3)
+
+
+def test_psnr_of_equal_images_is_infinite():
+    assert metrics.psnr(jnp.ones((4, 4)), jnp.ones((4, 4))) == np.inf
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("shape", [(32, 32), (31, 48), (20, 20, 3)])
+def test_rings_of_the_spectrum_add_up_to_the_mean_square(seed, shape):
+    u = np.random.default_rng(seed).standard_normal(shape)
+    frequency, power = metrics.radial_spectrum(u)
+    assert len(frequency) == len(power)
+    assert power.sum() == pytest.approx(np.mean(u**2), rel=1e-12)
+    assert power[1:].sum() == pytest.approx(
+        np.mean(np.var(u.reshape(-1, u.shape[2]) if u.ndim == 3 else u.ravel(), axis=0)), rel=1e-12
+    )
+
+
+@pytest.mark.parametrize("k", [1, 3, 7])
+def test_a_wave_sits_in_its_ring(k):
+    t = np.arange(64) / 64
+    frequency, power = metrics.radial_spectrum(np.broadcast_to(np.cos(2 * np.pi * k * t), (64, 64)))
+    assert frequency[np.argmax(power)] == k
+    assert power[k] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_a_better_file_is_a_larger_file(kind):
+    u = jnp.asarray(photos.load("test", size=96).arrays[1])
+    rates, decoded = zip(*(metrics.encoded(u, kind, q) for q in (10, 50, 90)))
+    quality = [float(metrics.psnr(jnp.asarray(d), u)) for d in decoded]
+    assert list(rates) == sorted(rates)
+    assert quality == sorted(quality)
+    assert decoded[0].shape == u.shape
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: metrics.mse(jnp.ones((2, 3)), jnp.ones((3, 2))),
+        lambda: metrics.psnr(jnp.ones(3), jnp.ones((1, 3))),
+        lambda: metrics.ssim(jnp.ones((8, 8)), jnp.ones((8, 8))),
+        lambda: metrics.ssim(jnp.ones(64), jnp.ones(64)),
+        lambda: metrics.encoded(jnp.ones((8, 8, 3)), "PNG", 50),
+    ],
+)
+def test_shapes_and_kinds_that_do_not_fit_are_refused(call):
+    with pytest.raises(ValueError, match=r"shape|kind"):
+        call()
