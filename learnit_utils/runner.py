@@ -10,7 +10,6 @@ import logging
 import multiprocessing
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -136,10 +135,10 @@ def check_out(out: Path) -> None:
         probe = out / f".probe-{os.getpid()}"
         probe.touch()
         probe.unlink()
-    except OSError as e:
-        raise ParameterError(
-            f"out = {str(out)!r}: not a folder that can be written ({e.strerror})"
-        ) from None
+    except (OSError, ValueError) as e:
+        why = getattr(e, "strerror", None) or str(e)
+        shown = repr(str(out))
+        raise ParameterError(f"out = {shown}: not a folder that can be written ({why})") from None
     finally:
         for p in made:
             if p.is_dir() and not any(p.iterdir()):
@@ -176,12 +175,15 @@ def execute(job: Job, on_cell: Callable[[int, int], None] = lambda done, total: 
             start, total = nb_man.cell_start, len(nb_man.nb.cells)
 
             def cell_start(cell, cell_index=None, **kw):
-                on_cell(cell_index or 0, total)
+                nonlocal at
+                at = cell_index
+                on_cell(at or 0, total)
                 return start(cell, cell_index, **kw)
 
             nb_man.cell_start = cell_start
             return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
 
+    at = None  # the cell that runs
     papermill_engines.register("learnit", Engine)
     logging.getLogger("papermill").setLevel(logging.ERROR)
     began = time.perf_counter()
@@ -209,14 +211,11 @@ def execute(job: Job, on_cell: Callable[[int, int], None] = lambda done, total: 
         nb["metadata"]["learnit"] = dict(fingerprint=job.fingerprint(), **run)
         part.write_text(json.dumps(nb, indent=1, ensure_ascii=False), "utf8")
     except PapermillExecutionError as e:
-        _keep_failed(job, part)
-        raise ChapterFailed(
-            _tell(job, part, e.cell_index, f"{e.ename}: {e.evalue}", e.traceback)
-        ) from None
+        told = _tell(job, part, at, f"{e.ename}: {e.evalue}", e.traceback)
+        raise ChapterFailed(told) from None
     except Exception as e:
-        _keep_failed(job, part)
         what = f"over its limit of {limit} s" if "Timeout" in type(e).__name__ else str(e)[:500]
-        raise ChapterFailed(_tell(job, part, None, f"{type(e).__name__}: {what}", [])) from None
+        raise ChapterFailed(_tell(job, part, at, f"{type(e).__name__}: {what}", [])) from None
     finally:
         os.environ.pop(report.RUN, None)
     if results.exists():
@@ -226,30 +225,18 @@ def execute(job: Job, on_cell: Callable[[int, int], None] = lambda done, total: 
     return time.perf_counter() - began
 
 
-def _keep_failed(job: Job, part: Path) -> None:
+def _tell(job: Job, part: Path, at: int | None, error: str, traceback: list[str]) -> str:
+    """Keep what there is of a failed run; returns chapter, cell and the end of the traceback."""
     (job.out / "results" / f"{job.name}.running").unlink(missing_ok=True)
-    if part.exists():
-        shutil.move(part, job.out / f"{job.name}.failed.ipynb")
-
-
-def _tell(job: Job, part: Path, index: int | None, error: str, traceback: list[str]) -> str:
-    """The report of a failure: chapter, cell, its first line, the end of the traceback."""
     failed = job.out / f"{job.name}.failed.ipynb"
     where = ""
-    try:
-        cells = json.loads(failed.read_text("utf8"))["cells"]
-        if index is None:  # the cell that was running when time was up or the kernel died
-            states = [c["metadata"].get("papermill", {}).get("status") for c in cells]
-            index = next((i for i, s in enumerate(states) if s in ("running", "failed")), None)
-        if index is not None:
-            cells = [
-                c for c in cells if "papermill-error-cell-tag" not in c["metadata"].get("tags", [])
-            ]
-            index = min(index, len(cells) - 1)
-            lines = "".join(cells[index]["source"]).strip().splitlines()
-            where = f", cell {index + 1} of {len(cells)} ({lines[0] if lines else 'empty'})"
-    except (OSError, ValueError, KeyError):
-        pass
+    if part.exists():
+        part.replace(failed)
+        if at is not None:
+            cells = json.loads(failed.read_text("utf8"))["cells"]
+            cells = [c for c in cells if c["metadata"].get("tags") != ["papermill-error-cell-tag"]]
+            first = "".join(cells[at]["source"]).strip().partition("\n")[0]
+            where = f", cell {at + 1} of {len(cells)} ({first or 'empty'})"
     tail = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(traceback)).splitlines()[-12:]
     lines = [f"{job.name}{where} failed: {error}", *(f"    {line}" for line in tail)]
     return "\n".join([*lines, f"    the notebook as far as it came: {failed}"])

@@ -134,8 +134,11 @@ def read_source(app, docname, source):
             app.env.note_dependency(str(path))
 
 
-def one_of_each(app, pagename, templatename, context, doctree):
-    """Drop scripts that stand twice and the unused thebe: both are console errors otherwise."""
+def tidy(app, pagename, templatename, context, doctree):
+    """Drop scripts that stand twice and the unused thebe, both console errors otherwise.
+
+    The list of citations says role="list" but its entries are no list items: drop the role.
+    """
     seen, kept = set(), []
     for script in context.get("script_files", []):
         attributes = getattr(script, "attributes", {})
@@ -146,10 +149,13 @@ def one_of_each(app, pagename, templatename, context, doctree):
         seen.add(key)
         kept.append(script)
     context["script_files"] = kept
+    if "body" in context:
+        wrong, right = '<div role="list" class="citation-list">', '<div class="citation-list">'
+        context["body"] = context["body"].replace(wrong, right)
 
 
 def setup(app):
     """Register the hooks."""
     app.connect("source-read", read_source)
-    app.connect("html-page-context", one_of_each, priority=900)
+    app.connect("html-page-context", tidy, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

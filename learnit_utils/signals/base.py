@@ -70,16 +70,15 @@ def read_picture(file: Path | BinaryIO, name: str | None = None) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            picture = Image.open(file, formats=FORMATS)
-            w, h = picture.size
-            if w * h > MAX_PIXELS:
-                raise DataError(f"{name}: {w} x {h} pixels, more than the {MAX_PIXELS} allowed")
-            if min(w, h) < MIN_SIDE:
-                raise DataError(
-                    f"{name}: {w} x {h} pixels, at least {MIN_SIDE} x {MIN_SIDE} needed"
-                )
-            picture.load()
-            return _values(ImageOps.exif_transpose(picture), name)
+            with Image.open(file, formats=FORMATS) as picture:
+                w, h = picture.size
+                if w * h > MAX_PIXELS:
+                    raise DataError(f"{name}: {w} x {h} pixels, more than the {MAX_PIXELS} allowed")
+                if min(w, h) < MIN_SIDE:
+                    least = f"at least {MIN_SIDE} x {MIN_SIDE} needed"
+                    raise DataError(f"{name}: {w} x {h} pixels, {least}")
+                picture.load()
+                return _values(ImageOps.exif_transpose(picture), name)
     except DataError:
         raise
     except Image.DecompressionBombError:

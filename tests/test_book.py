@@ -1,0 +1,300 @@
+"""The HTML book in a real browser with the network blocked: every page, light and dark."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from conftest import ROOT
+from playwright.sync_api import sync_playwright
+
+from learnit_utils import runner
+from learnit_utils.__main__ import main
+
+sys.path.insert(0, str(ROOT / "tools"))
+import browser as chromium
+
+HTML = ROOT / "_build" / "smoke" / "html"
+PAGES = [
+    "book/intro.html",
+    *(f"notebooks/{name}.html" for name in runner.chapters(ROOT)),
+    *(f"book/{name}.html" for name in ("notation", "scoreboard", "performance", "data")),
+    "book/bibliography.html",
+    "search.html",
+    "genindex.html",
+]
+CHAPTERS = [page for page in PAGES if page.startswith("notebooks/")]
+# axe findings inside the theme's own furniture, which this book does not write
+THEME = {"label-content-name-mismatch", "region", "landmark-unique", "landmark-one-main"}
+
+
+@pytest.fixture(scope="module")
+def html():
+    """The book built from the smoke runs, every warning an error."""
+    smoke = ROOT / "_build" / "smoke"
+    assert main(["run", "all", "--profile", "smoke", "--out", str(smoke), "--cached"]) == 0
+    command = [sys.executable, ROOT / "book/build.py", "--executed", smoke, "--html", HTML]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return HTML
+
+
+@pytest.fixture(scope="module")
+def address(html):
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(html)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def chrome():
+    with sync_playwright() as p:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        launched = p.chromium.launch(executable_path=chromium.find(), args=flags)
+        yield launched
+        launched.close()
+
+
+class Visit:
+    """A page opened with everything outside its origin blocked and noted."""
+
+    def __init__(self, chrome, origin, page, mode="light", size=(1280, 900)):
+        self.context = chrome.new_context(
+            viewport=dict(width=size[0], height=size[1]), color_scheme=mode
+        )
+        self.page = self.context.new_page()
+        self.outside, self.errors = [], []
+        inside = (origin, "data:", "blob:")
+
+        def gate(route):
+            if route.request.url.startswith(inside):
+                return route.continue_()
+            self.outside.append(route.request.url)
+            return route.abort()
+
+        self.page.route("**/*", gate)
+        self.page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
+        self.page.on("pageerror", lambda e: self.errors.append(str(e)))
+        self.page.on(
+            "response",
+            lambda r: self.errors.append(f"{r.status} {r.url}") if r.status > 399 else None,
+        )
+        script = f"localStorage.setItem('mode', '{mode}'); localStorage.setItem('theme', '{mode}')"
+        self.page.add_init_script(script)
+        self.page.goto(origin + page)
+        self.page.wait_for_load_state("networkidle")
+
+    def scrolled(self):
+        """Scroll to the end, so that lazy parts load."""
+        self.page.evaluate(
+            "async () => { for (let y = 0; y < document.body.scrollHeight; y += 900) {"
+            " window.scrollTo(0, y); await new Promise(r => setTimeout(r, 15)); } }"
+        )
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.context.close()
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_is_quiet_local_and_described(address, chrome, page, mode):
+    """No console error, no outside request, alt text everywhere, mathematics set, axe content."""
+    with Visit(chrome, address, page, mode) as visit:
+        visit.scrolled()
+        assert visit.errors == []
+        assert visit.outside == []
+        assert visit.page.evaluate("document.documentElement.dataset.theme") == mode
+        bare = "[...document.images].filter(i => !i.alt || !i.complete || !i.naturalWidth)"
+        assert visit.page.evaluate(f"{bare}.map(i => i.outerHTML.slice(0, 120))") == []
+        unset = (
+            "[...document.querySelectorAll('.math')].filter(m => !m.querySelector('mjx-container'))"
+        )
+        assert visit.page.evaluate(f"{unset}.length") == 0
+        found = (
+            Axe().run(visit.page, options={"resultTypes": ["violations"]}).response["violations"]
+        )
+        serious = [
+            (v["id"], [n["html"][:150] for n in v["nodes"]][:3])
+            for v in found
+            if v["impact"] in ("serious", "critical") and v["id"] not in THEME
+        ]
+        assert serious == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_fits_a_phone(address, chrome, page):
+    with Visit(chrome, address, page, size=(390, 844)) as visit:
+        wide = visit.page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= 390
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_opens_from_a_file(html, chrome, page):
+    with Visit(chrome, html.as_uri() + "/", page) as visit:
+        assert visit.outside == []
+        assert [e for e in visit.errors if "search.html" not in page] == []
+        if page.startswith("notebooks/"):
+            assert visit.page.locator("mjx-container").count() > 5
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_a_chapter_shows_one_version_of_every_figure(address, chrome, page, mode):
+    with Visit(chrome, address, page, mode) as visit:
+        shown = {
+            m: visit.page.locator(f"img.learnit-{m}:visible").count() for m in ("light", "dark")
+        }
+        figures = visit.page.locator("figure.learnit-figure").count()
+        assert figures > 3
+        assert shown == {mode: figures, "light" if mode == "dark" else "dark": 0}
+        captions = visit.page.locator("figure.learnit-figure figcaption:visible").count()
+        assert captions == figures
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_sliders_move_with_keyboard_and_mouse(address, chrome, page):
+    with Visit(chrome, address, page) as visit:
+        sliders = visit.page.locator(".learnit-slider")
+        assert sliders.count() >= 1
+        for slider in sliders.all():
+            image, handle = slider.locator("img"), slider.locator("input[type=range]")
+            handle.focus()
+            visit.page.keyboard.press("Home")
+            first = image.get_attribute("src"), slider.locator("output").inner_text()
+            visit.page.keyboard.press("ArrowRight")
+            second = image.get_attribute("src"), slider.locator("output").inner_text()
+            assert first[0] != second[0]
+            assert first[1] != second[1]
+            assert handle.get_attribute("aria-valuetext") == second[1]
+            assert second[1] in image.get_attribute("alt")
+            box = handle.bounding_box()
+            visit.page.mouse.click(box["x"] + box["width"] - 3, box["y"] + box["height"] / 2)
+            last = handle.get_attribute("max")
+            assert handle.evaluate("r => r.value") == last
+            slider.locator("button").click()
+            assert slider.locator("button").inner_text() == "Pause"
+            visit.page.wait_for_timeout(1200)
+            assert handle.evaluate("r => r.value") != last  # it has moved on from the last frame
+            slider.locator("button").click()
+            assert slider.locator("button").inner_text() == "Play"
+        assert visit.errors == []
+
+
+def test_search_finds_siren(address, chrome):
+    with Visit(chrome, address, "search.html?q=SIREN") as visit:
+        visit.page.wait_for_selector("ul.search li a")
+        links = visit.page.locator("ul.search li a").evaluate_all("a => a.map(e => e.href)")
+        assert any("01_siren" in link for link in links)
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_launch_and_download_point_to_the_clean_notebook(html, address, chrome, page):
+    name = Path(page).stem
+    with Visit(chrome, address, page) as visit:
+        links = visit.page.locator("a").evaluate_all("a => a.map(e => e.href)")
+    assert any(
+        "colab.research.google.com/github/" in a and a.endswith(f"/notebooks/{name}.ipynb")
+        for a in links
+    )
+    source = html / "_sources" / "notebooks" / f"{name}.ipynb"
+    assert any(a.endswith(f"_sources/notebooks/{name}.ipynb") for a in links)
+    assert json.loads(source.read_text()) == json.loads(
+        (ROOT / f"notebooks/{name}.ipynb").read_text()
+    )
+
+
+def test_internal_links_lead_somewhere(html):
+    """Every relative link and anchor of every page exists."""
+    from urllib.parse import unquote, urldefrag
+
+    from bs4 import BeautifulSoup
+
+    soups = {p: BeautifulSoup(p.read_text("utf8"), "html.parser") for p in html.rglob("*.html")}
+    anchors = {p: {e["id"] for e in s.find_all(id=True)} for p, s in soups.items()}
+    broken = []
+    for path, soup in soups.items():
+        for a in soup.find_all("a", href=True):
+            target, anchor = urldefrag(a["href"])
+            if ":" in target.split("/")[0] or target.startswith("//"):
+                continue
+            there = (path.parent / unquote(target)).resolve() if target else path
+            if there.suffix == ".html" and there in anchors:
+                if anchor and unquote(anchor) not in anchors[there]:
+                    broken.append((path.name, a["href"]))
+            elif not there.exists():
+                broken.append((path.name, a["href"]))
+    assert broken == []
+
+
+def test_the_generated_pages_say_what_the_runs_said(html):
+    scoreboard = (html / "book/scoreboard.html").read_text("utf8")
+    for path in (ROOT / "_build/smoke/results").glob("*.json"):
+        report = json.loads(path.read_text("utf8"))
+        for claim in report["claims"]:
+            assert claim["statement"].replace("'", "’") in scoreboard.replace("&#39;", "’")
+        assert scoreboard.count(f">{report['chapter']}<") >= len(report["results"])
+    data = (html / "book/data.html").read_text("utf8")
+    assert data.count("commons.wikimedia.org") >= 190
+
+
+# --- what goes wrong in a build -------------------------------------------------------------------
+def test_a_build_with_a_warning_leaves_the_pages_alone(html, tmp_path):
+    """A book with a broken reference is not built, and what was there stays as it was."""
+    copy = tmp_path / "clone"
+    keep = shutil.ignore_patterns(".git", ".venv*", "_build", "runs", "*.egg-info")
+    shutil.copytree(ROOT, copy, ignore=keep)
+    target = tmp_path / "html"
+    target.mkdir()
+    (target / "index.html").write_text("the earlier book")
+    with (copy / "book/notation.md").open("a") as f:
+        f.write("\n\nSee {doc}`nowhere` and [here](no-such-page.md).\n")
+    command = [sys.executable, copy / "book/build.py", "--html", target]
+    command += ["--executed", ROOT / "_build/smoke"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ})
+    assert done.returncode != 0
+    assert "nowhere" in done.stdout
+    assert "the book was not built" in done.stdout
+    assert [p.name for p in target.iterdir()] == ["index.html"]
+    assert (target / "index.html").read_text() == "the earlier book"
+
+
+def test_vendored_widgets_work_without_a_network(chrome, html, tmp_path):
+    """A page with a widget state, loaded with the book's own copy of the widget manager."""
+    import ipywidgets
+    from ipywidgets.embed import dependency_state, embed_snippet
+
+    a = ipywidgets.IntSlider(value=3, min=0, max=10)
+    b = ipywidgets.IntProgress(value=3, min=0, max=10)
+    link = ipywidgets.jslink((a, "value"), (b, "value"))
+    box = ipywidgets.VBox([a, b])
+    state = dependency_state([box, link])
+    snippet = embed_snippet([box], state=state, requirejs=False, embed_url="none.js")
+    body = snippet[snippet.index("<script type") :] if "<script type" in snippet else snippet
+    vendor = html / "_static/vendor/widgets"
+    head = "".join(
+        f'<script src="{(vendor / f).as_uri()}"></script>'
+        for f in ("require.js", "paths.js", "embed-amd.js")
+    )
+    page = tmp_path / "page.html"
+    page.write_text(f"<!doctype html><html lang=en><body>{head}{body}</body></html>")
+    with Visit(chrome, "file://", str(page)) as visit:
+        visit.page.wait_for_selector(".widget-slider", timeout=10_000)
+        assert visit.page.locator(".progress-bar").count() == 1
+        assert [u for u in visit.outside if "none.js" not in u] == []

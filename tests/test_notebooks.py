@@ -1,0 +1,97 @@
+"""Every chapter runs in the smoke profile, here and under the versions that Colab has."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from learnit_utils import runner
+from learnit_utils.__main__ import main
+
+CHAPTERS = list(runner.chapters(ROOT))
+COLAB = ROOT / ".venv-colab"
+CONSTRAINTS = ROOT / "tests" / "constraints-colab.txt"
+
+
+def check_report(out, name):
+    report = json.loads((out / "results" / f"{name}.json").read_text("utf8"))
+    assert report["profile"] == "smoke"
+    assert report["results"]
+    assert report["claims"]
+    assert all(r["scale"] and r["unit"] is not None for r in report["results"])
+    return report
+
+
+def test_all_chapters_in_the_smoke_profile(monkeypatch):
+    """With every use of a PRNG key checked. The book of test_book.py is built from this run."""
+    monkeypatch.setenv("JAX_DEBUG_KEY_REUSE", "1")
+    out = ROOT / "_build" / "smoke"
+    assert main(["run", "all", "--profile", "smoke", "--out", str(out), "--cached"]) == 0
+    for name in CHAPTERS:
+        check_report(out, name)
+
+
+@pytest.fixture(scope="module")
+def colab_kernel(tmp_path_factory):
+    """A kernel with Colab's versions of everything that matters, in an environment of its own."""
+    stamp = COLAB / "ready"
+    python = shutil.which("python3.13") or sys.executable
+    if subprocess.run([python, "-c", ""], capture_output=True).returncode:
+        python = sys.executable
+    if not stamp.exists() or stamp.read_text() != CONSTRAINTS.read_text():
+        pip = [COLAB / "bin/python", "-m", "pip", "install", "--quiet", "--progress-bar", "off"]
+        steps = [
+            [python, "-m", "venv", "--clear", COLAB],
+            [*pip, "-c", CONSTRAINTS, "ipykernel", "setuptools", ROOT],
+        ]
+        for step in steps:
+            done = subprocess.run(step, capture_output=True, text=True)
+            if done.returncode:
+                why = done.stderr.strip().splitlines()[-1:]
+                pytest.skip(f"no environment with Colab's versions could be made: {why}")
+        stamp.write_text(CONSTRAINTS.read_text())
+    spec = tmp_path_factory.mktemp("jupyter") / "kernels" / "colab"
+    spec.mkdir(parents=True)
+    argv = [str(COLAB / "bin/python"), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    words = dict(argv=argv, display_name="Colab's versions", language="python")
+    words["env"] = dict(PYTHONPATH=str(ROOT))  # this checkout, not the installed copy
+    (spec / "kernel.json").write_text(json.dumps(words))
+    return spec.parent.parent
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_chapter_under_colabs_versions(name, colab_kernel, tmp_path, monkeypatch):
+    monkeypatch.setenv("JUPYTER_PATH", os.pathsep.join([str(colab_kernel)]))
+    words = ["run", name, "--profile", "smoke", "--kernel", "colab", "--out", str(tmp_path)]
+    assert main(words) == 0
+    report = check_report(tmp_path, name)
+    pinned = dict(line.split("==") for line in CONSTRAINTS.read_text().split() if "==" in line)
+    assert report["provenance"]["jax"] == pinned["jax"]
+    assert report["provenance"]["numpy"] == pinned["numpy"]
+
+
+def test_the_package_leaves_colabs_jax_alone():
+    """What the package asks for is satisfied by Colab's versions, so pip changes nothing there."""
+    from packaging.requirements import Requirement
+    from packaging.version import Version
+
+    pinned = dict(line.split("==") for line in CONSTRAINTS.read_text().split() if "==" in line)
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))["project"]
+    for text in project["dependencies"]:
+        requirement = Requirement(text)
+        assert requirement.name in pinned, f"{requirement.name}: add Colab's version"
+        assert Version(pinned[requirement.name]) in requirement.specifier
+
+
+def test_profiles_name_only_chapters():
+    import yaml
+
+    for path in Path(ROOT / "notebooks/profiles").glob("*.yaml"):
+        assert set(yaml.safe_load(path.read_text("utf8"))) <= set(CHAPTERS)

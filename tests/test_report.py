@@ -1,0 +1,168 @@
+"""What chapters report and show: results, claims, figures, sliders."""
+
+import json
+import re
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from learnit_utils import chapter, figures, slider
+from learnit_utils.signals import photos
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    path = tmp_path / "results" / "05_x"
+    words = dict(profile="smoke", parameters={"seed": 1}, commit="abc", results=str(path))
+    monkeypatch.setenv(chapter.RUN, json.dumps(words))
+    chapter.start("05_x")
+    return lambda: json.loads(path.read_text())
+
+
+def test_a_report_grows_on_disk(run):
+    chapter.record(
+        "psnr/meta", np.float32(29.9), "dB", scale="faces", paper=30.37, source="Table 1"
+    )
+    chapter.record("psnr/meta", 30.0, "dB", scale="faces", paper=30.37, source="Table 1")
+    assert chapter.claim("better", "Meta beats standard", np.bool_(False)) is False
+    d = chapter.uses(photos.load("test", size=16))
+    report = run()
+    assert [r["value"] for r in report["results"]] == [30.0]  # the same name replaces
+    assert report["claims"] == [dict(id="better", statement="Meta beats standard", holds=False)]
+    assert report["provenance"]["data_sha256"] == {
+        d.provenance["source"]: d.provenance["data_sha256"]
+    }
+    assert report["profile"] == "smoke"
+    assert "**no**" in chapter.summary().data
+    assert "30.37 (Table 1)" in chapter.summary().data
+
+
+def test_starting_again_forgets(run):
+    chapter.record("a", 1, "", scale="")
+    chapter.start("05_x")
+    assert run()["results"] == []
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, "x"])
+def test_only_finite_numbers_are_recorded(run, value):
+    with pytest.raises(ValueError, match=r"finite|convert"):
+        chapter.record("a", value, "dB", scale="")
+
+
+def test_a_published_value_needs_its_source(run):
+    with pytest.raises(ValueError, match="source"):
+        chapter.record("a", 1, "dB", scale="", paper=2.0)
+
+
+# --- figures ------------------------------------------------------------------------------------
+@pytest.fixture
+def shown(monkeypatch):
+    out = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: out.append(data))
+    figures.use_style()
+    yield out
+    plt.close("all")
+    plt.rcdefaults()
+
+
+def decoded(page, mode):
+    import base64
+    import io
+
+    from PIL import Image
+
+    data = re.search(rf'learnit-{mode} [^>]*base64,([^"]+)"', page)[1]
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGBA"), float)
+
+
+def test_a_figure_is_shown_light_and_dark_with_its_text(shown):
+    fig = figures.curves({"a": ([0, 1], [0, 1]), "b": ([0, 1], [1, 0])}, xlabel="x (m)", ylabel="y")
+    figures.show(fig, 'lines <"crossing">', "They cross & part.")
+    page = shown[0]["text/html"]
+    assert page.count("<img") == page.count('alt="lines &lt;&quot;crossing&quot;&gt;"') == 2
+    assert "<figcaption>They cross &amp; part.</figcaption>" in page
+    assert shown[0]["image/png"].startswith(b"\x89PNG")
+    light, dark = decoded(page, "light"), decoded(page, "dark")
+    assert light.shape == dark.shape
+    for u, ink in ((light, figures.INK), (dark, figures.PAPER_INK)):
+        rgb = [int(ink[i : i + 2], 16) for i in (1, 3, 5)]
+        solid = u[u[..., 3] == 255][:, :3]
+        assert (np.abs(solid - rgb).max(-1) < 3).sum() > 300  # text and axes in the page's ink
+    assert (light[..., 3] == 0).mean() > 0.5  # the page shows through
+    assert not plt.get_fignums()
+
+
+def test_palette_can_be_told_apart_and_seen():
+    """Contrast of every line colour against both pages at least 3:1 but for one light accent."""
+    figures.use_style()
+    colours = plt.rcParams["axes.prop_cycle"].by_key()["color"]
+    plt.rcdefaults()
+
+    def luminance(c):
+        rgb = np.array([int(c.lstrip("#")[i : i + 2], 16) / 255 for i in (0, 2, 4)])
+        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+        return linear @ [0.2126, 0.7152, 0.0722]
+
+    def contrast(a, b):
+        hi, lo = sorted((luminance(a), luminance(b)), reverse=True)
+        return (hi + 0.05) / (lo + 0.05)
+
+    for c in colours[:3]:
+        assert contrast(c, "ffffff") >= 3
+        assert contrast(c, "121212") >= 3
+    assert len(set(colours)) == 6
+
+
+def test_an_image_row_spreads_over_rows(shown):
+    pictures = {str(i): np.full((8, 8, 3), i / 5) for i in range(6)}
+    fig = figures.image_row(pictures, rows=2, note=lambda u: f"{u.mean():.1f}")
+    assert len(fig.axes) == 6
+    assert fig.axes[5].get_title() == "5\n1.0"
+
+
+# --- sliders ------------------------------------------------------------------------------------
+def test_a_slider_holds_all_frames_and_escapes_its_words():
+    frames = [np.full((4, 6, 3), v) for v in (0, 0.5, 1)]
+    labels = ["a", "</script><script>alert(1)</script>", 'c"d']
+    page = slider.frame_slider(frames, labels, name="step", alt='x" onload="alert(2)', start=1).data
+    assert page.count("<script>") == page.count("</script>") == 1
+    assert 'onload="' not in page
+    assert len(json.loads(re.search(r"frames = (\[.*?\]), labels", page)[1])) == 3
+    assert 'max="2" value="1"' in page
+    assert 'aria-label="step"' in page
+
+
+@pytest.mark.parametrize(
+    ("frames", "labels", "start", "told"),
+    [
+        ([], [], 0, "0 frames"),
+        ([np.zeros((2, 2))], ["a", "b"], 0, "1 frames and 2 labels"),
+        ([np.zeros((2, 2)), np.zeros((2, 3))], ["a", "b"], 0, "several sizes"),
+        ([np.full((2, 2), np.nan)], ["a"], 0, "NaN"),
+        ([np.zeros((2, 2))], ["a"], 1, "start = 1"),
+    ],
+)
+def test_frames_that_do_not_fit_are_refused(frames, labels, start, told):
+    with pytest.raises(ValueError, match=told):
+        slider.frame_slider(frames, labels, name="n", alt="a", start=start)
+
+
+def test_explore_is_frames_in_the_book_and_live_in_a_session(run, monkeypatch):
+    calls = []
+
+    def draw(v):
+        calls.append(v)
+        return np.full((4, 4), v / 10)
+
+    page = slider.explore(draw, "omega0", [1, 5, 10], unit="rad", alt="a picture")
+    assert "omega0 = 5 rad" in page.data
+    assert calls == [1, 5, 10]
+    monkeypatch.delenv(chapter.RUN)
+    calls.clear()
+    live = slider.explore(draw, "omega0", [1, 5, 10], alt="a picture")
+    image, control = live.children
+    before = image.value
+    control.value = 10
+    assert calls == [1, 10]
+    assert image.value != before

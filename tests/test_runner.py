@@ -1,0 +1,109 @@
+"""Running chapters: what is written, what is kept, what is told when a cell fails."""
+
+import json
+
+import pytest
+from conftest import write_notebook
+
+from learnit_utils import runner
+from learnit_utils.__main__ import main
+
+
+@pytest.fixture
+def in_small_book(small_book, monkeypatch):
+    monkeypatch.chdir(small_book)
+    return small_book
+
+
+def test_a_run_writes_notebook_and_results(in_small_book, tmp_path, capsys):
+    words = ["run", "01_tiny", "--profile", "smoke", "--rate", "0.25", "--out", str(tmp_path)]
+    assert main(words) == 0
+    assert str(tmp_path / "01_tiny.ipynb") in capsys.readouterr().out
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["01_tiny.ipynb", "results"]
+    report = json.loads((tmp_path / "results/01_tiny.json").read_text())
+    assert report["chapter"] == "01_tiny"
+    assert report["profile"] == "smoke"
+    assert report["parameters"] == dict(
+        seed=7, rate=0.25, method="maml", widths=[4], noise=[0.1], fast=False, label="run"
+    )
+    assert report["results"][0]["value"] == 7
+    assert report["claims"] == [dict(id="held", statement="A claim", holds=True)]
+    nb = json.loads((tmp_path / "01_tiny.ipynb").read_text())
+    printed = "".join(nb["cells"][-1]["outputs"][-1]["text"])
+    assert printed == "7 0.25 maml [4] False\n"
+    assert str(tmp_path) not in json.dumps(nb["metadata"].get("papermill", {}))
+
+
+def test_defaults_inject_nothing(in_small_book, tmp_path):
+    job = runner.plan(in_small_book, "01_tiny", "book", {}, tmp_path)
+    assert job.injected == {}
+    assert job.parameters["widths"] == [8, 16]
+
+
+@pytest.mark.parametrize(
+    "change", ["none", "parameter", "notebook", "package", "environment", "lost"]
+)
+def test_only_what_changed_is_run_again(in_small_book, tmp_path, monkeypatch, change):
+    book = tmp_path / "book"
+    (book / "notebooks").mkdir(parents=True)
+    notebook = book / "notebooks/01_tiny.ipynb"
+    notebook.write_bytes((in_small_book / "notebooks/01_tiny.ipynb").read_bytes())
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "module.py").write_text("x = 1\n")
+    monkeypatch.setattr(runner, "PACKAGE", package)
+    job = runner.plan(book, "01_tiny", "book", {}, tmp_path / "out")
+    runner.execute(job)
+    assert job.is_current()
+    if change == "parameter":
+        job = runner.plan(book, "01_tiny", "book", {"seed": 1}, tmp_path / "out")
+    elif change == "notebook":
+        notebook.write_text(notebook.read_text().replace("A chapter", "Another"))
+    elif change == "package":
+        (package / "module.py").write_text("x = 2\n")
+    elif change == "environment":
+        monkeypatch.setattr(runner, "distributions", lambda: [])
+    elif change == "lost":
+        (tmp_path / "out/results/01_tiny.json").unlink()
+    assert job.is_current() == (change == "none")
+
+
+def test_a_failing_cell_is_told_and_earlier_results_stay(in_small_book, tmp_path, capfd):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "02_broken.ipynb").write_text("earlier")
+    (tmp_path / "results/02_broken.json").write_text("earlier")
+    assert main(["run", "02_broken", "--out", str(tmp_path)]) == 1
+    told = capfd.readouterr().out
+    assert "02_broken, cell 4 of 4 (# this cell fails) failed: IndexError" in told
+    assert "values[seed + 5]" in told
+    assert "Traceback" in told or "IndexError: list index out of range" in told
+    assert (tmp_path / "02_broken.ipynb").read_text() == "earlier"
+    assert (tmp_path / "results/02_broken.json").read_text() == "earlier"
+    assert (tmp_path / "02_broken.failed.ipynb").exists()
+    assert not list(tmp_path.rglob("*running*"))
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("import time\ntime.sleep(60)", "over its limit of 2 s"),
+        ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "DeadKernelError"),
+    ],
+)
+def test_a_hung_or_dead_kernel_is_told(small_book, tmp_path, body, told):
+    notebook = tmp_path / "03_hangs.ipynb"
+    write_notebook(notebook, "seed: int = 0  # PRNG seed\n", "x = 1", body)
+    job = runner.Job(notebook, {}, {}, "book", tmp_path / "out", "", dict(cell_timeout=2))
+    with pytest.raises(runner.ChapterFailed, match=told) as error:
+        runner.execute(job)
+    assert "03_hangs, cell 4 of 4" in str(error.value)
+
+
+def test_several_chapters_run_side_by_side(in_small_book, tmp_path, capfd):
+    assert main(["run", "all", "--out", str(tmp_path), "--jobs", "2"]) == 1  # one of them fails
+    told = capfd.readouterr().out
+    assert "01_tiny: " in told
+    assert "02_broken, cell 4" in told
+    assert (tmp_path / "01_tiny.ipynb").exists()
+    assert main(["run", "01_tiny", "--out", str(tmp_path), "--cached"]) == 0
+    assert "unchanged" in capfd.readouterr().out
