@@ -70,6 +70,12 @@ def record(
         unit: "dB", "bit/pixel", ... or "" for a pure number.
         scale: the data and size it was measured at, for example "one photograph, 64x64 RGB".
         paper: the published value; needs a `source` that says where it stands.
+
+    Returns:
+        The value, as a float.
+
+    Raises:
+        ValueError: a value that is not finite, or a published value without source.
     """
     value = float(value)
     if not math.isfinite(value):

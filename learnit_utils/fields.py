@@ -278,6 +278,9 @@ def relu(
 
     Args:
         scheme: W ~ N(0, 2/n) for "he" (He et al. 2015), N(0, 1/n) for "lecun"; b = 0.
+
+    Raises:
+        ValueError: a setting outside its range, with the allowed values.
     """
     spec = dict(kind="relu", width=width, depth=depth, channels=channels, dims=dims)
     spec |= dict(scheme=scheme, head=head, offset=offset)
@@ -304,6 +307,9 @@ def fourier(
             notebook leaves out the 2 pi; its 30 is sigma = 30 / (2 pi) here.
         features: number of frequencies; the network sees twice as many values.
         feature_seed: draws B, which is fixed and not part of theta.
+
+    Raises:
+        ValueError: a setting outside its range, with the allowed values.
 
     Source: Tancik et al. 2020, equation 5. Other arguments as in `relu`.
     """
@@ -335,6 +341,9 @@ def posenc(
         frequencies: L, how many k are spaced evenly over [0, max_log2].
         max_log2: the largest k; L - 1 unless given, so that frequencies double (NeRF).
         scale: pi in the paper of NeRF; learnit uses 1, with L = 20 and max_log2 = 8.
+
+    Raises:
+        ValueError: a setting outside its range, with the allowed values.
 
     Source: Mildenhall et al. 2020, equation 4. Other arguments as in `relu`.
     """

@@ -9,14 +9,35 @@ from PIL import Image
 
 
 def mse(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Mean squared error over all entries; a and b have the same shape."""
+    """Mean squared error over all entries.
+
+    Args:
+        a, b: arrays of one shape, any number of axes.
+
+    Returns:
+        A scalar, in squared units of the values.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
     if a.shape != b.shape:
         raise ValueError(f"shapes differ: {a.shape} and {b.shape}")
     return jnp.mean((a - b) ** 2)
 
 
 def psnr(a: jax.Array, b: jax.Array, peak: float = 1.0) -> jax.Array:
-    """Peak signal-to-noise ratio in dB, 10 log10(peak^2 / MSE); infinite where a equals b."""
+    """Peak signal-to-noise ratio, 10 log10(peak^2 / MSE).
+
+    Args:
+        a, b: arrays of one shape, any number of axes.
+        peak: the range of the values.
+
+    Returns:
+        A scalar in dB; infinite if a equals b.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
     return 10 * jnp.log10(peak**2 / mse(a, b))
 
 
@@ -28,6 +49,9 @@ def ssim(a: jax.Array, b: jax.Array, peak: float = 1.0) -> jax.Array:
     Args:
         a, b: (height, width) or (height, width, channels), both sides at least 11.
         peak: the range of the values.
+
+    Raises:
+        ValueError: shapes that differ, other numbers of axes, or a side under 11 pixels.
 
     Source: Wang et al. 2004, equation 13; equals scikit-image's `structural_similarity` with
     gaussian_weights=True, sigma=1.5, use_sample_covariance=False.
@@ -81,11 +105,14 @@ def encoded(image: jax.Array, kind: str, quality: int) -> tuple[float, np.ndarra
 
     Args:
         image: (height, width, 3) in [0, 1].
-        kind: "JPEG" or "WEBP"; the smallest file the encoder can make at that quality.
+        kind: "JPEG" (baseline, optimised Huffman tables) or "WEBP" (lossy, slowest method).
         quality: 1 to 100.
 
     Returns:
         Bits per pixel of the whole file, headers included, and the decoded (height, width, 3).
+
+    Raises:
+        ValueError: another kind.
     """
     if kind not in ("JPEG", "WEBP"):
         raise ValueError(f"kind = {kind!r}: one of JPEG, WEBP")

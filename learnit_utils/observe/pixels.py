@@ -14,6 +14,9 @@ def grid(height: int, width: int | None = None, *, align: str = "corner") -> jax
         height, width: pixels; a square unless width is given.
         align: "corner" puts pixel i of n at i / n, in [0, 1), as learnit does; "centre" puts it at
             (i + 1/2) / n, so that a coarse and a fine grid of the same picture share their centre.
+
+    Raises:
+        ValueError: another alignment.
     """
     if align not in ("corner", "centre"):
         raise ValueError(f"align = {align!r}: one of corner, centre")
@@ -24,7 +27,18 @@ def grid(height: int, width: int | None = None, *, align: str = "corner") -> jax
 
 
 def sample(key: jax.Array, coords: jax.Array, image: jax.Array, n: int):
-    """n pixels drawn without replacement: coordinates (n, 2) and values (n, channels)."""
+    """n pixels drawn without replacement.
+
+    Args:
+        coords: (height, width, 2), as from `grid`.
+        image: (height, width, channels).
+
+    Returns:
+        Coordinates (n, 2) and values (n, channels).
+
+    Raises:
+        ValueError: if n is not between 1 and the number of pixels.
+    """
     pixels = coords.shape[0] * coords.shape[1]
     if not 1 <= n <= pixels:
         raise ValueError(f"n = {n}: between 1 and the {pixels} pixels of the picture")

@@ -87,6 +87,16 @@ def _files_under(folder: str | Path) -> list[Path]:
     return found
 
 
+def _from_files(files, root, size, gray, on_error, where) -> Dataset:
+    """Files below root as a Dataset, named by their path; what was left out is noted."""
+    pictures, names, skipped = read_files(
+        files, size, gray, on_error, lambda p: p.relative_to(root).as_posix()
+    )
+    if not pictures:
+        raise DataError(f"{root}: no usable picture in split {where['split']!r}")
+    return dataset(pictures, names, skipped=skipped, **where)
+
+
 def folder(
     path: str | Path,
     split: str = "all",
@@ -109,19 +119,8 @@ def folder(
     files = _files_under(root)
     if split != "all":
         files = [p for p in files if split_of(assets.sha256(p)) == split]
-    pictures, names, skipped = read_files(
-        files, size, gray, on_error, lambda p: p.relative_to(root).as_posix()
-    )
-    if not pictures:
-        raise DataError(f"{root}: no usable picture in split {split!r}")
-    return dataset(
-        pictures,
-        names,
-        source=f"folder {root.name}",
-        licence="the owner's",
-        split=split,
-        skipped=skipped,
-    )
+    where = dict(source=f"folder {root.name}", licence="the owner's", split=split)
+    return _from_files(files, root, size, gray, on_error, where)
 
 
 def imagenette(
@@ -157,16 +156,6 @@ def imagenette(
         held_out = split == "validation"
         files = [p for p, h in zip(files, held) if h == held_out]
     files = sorted(files, key=lambda p: assets.sha256(p.name.encode()))[:limit]
-    pictures, names, skipped = read_files(
-        files, size, gray, on_error, lambda p: p.relative_to(root).as_posix()
-    )
-    if not pictures:
-        raise DataError(f"{root}: no usable picture in split {split!r}")
-    return dataset(
-        pictures,
-        names,
-        source=f"Imagenette ({root.name})",
-        licence="research use; the photographs belong to their authors",
-        split=split,
-        skipped=skipped,
-    )
+    where = dict(source=f"Imagenette ({root.name})", split=split)
+    where["licence"] = "research use; the photographs belong to their authors"
+    return _from_files(files, root, size, gray, on_error, where)
