@@ -31,6 +31,9 @@ const show = () => {
 let timer = null;
 const stop = () => { clearInterval(timer); timer = null; play.textContent = "Play"; };
 range.addEventListener("input", () => { if (timer) stop(); show(); });
+window.addEventListener("keydown", event => {  // JupyterLab would take the arrow keys for itself
+  if (event.target === range && /^(Arrow|Page|Home|End)/.test(event.key)) event.stopPropagation();
+}, true);
 play.addEventListener("click", () => {
   if (timer) return stop();
   play.textContent = "Pause";
