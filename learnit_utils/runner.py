@@ -186,7 +186,7 @@ def execute(job: Job, on_cell: Callable[[int, int], None] = lambda done, total: 
     at = None  # the cell that runs
     papermill_engines.register("learnit", Engine)
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    began = time.perf_counter()
+    began, fingerprint = time.perf_counter(), job.fingerprint()  # of the sources as they are now
     (job.out / "results").mkdir(parents=True, exist_ok=True)
     part = job.out / f"{job.name}.running.ipynb"
     results = job.out / "results" / f"{job.name}.running"
@@ -208,7 +208,7 @@ def execute(job: Job, on_cell: Callable[[int, int], None] = lambda done, total: 
         )
         nb = json.loads(part.read_text("utf8"))
         nb["metadata"].pop("papermill", None)
-        nb["metadata"]["learnit"] = dict(fingerprint=job.fingerprint(), **run)
+        nb["metadata"]["learnit"] = dict(fingerprint=fingerprint, **run)
         part.write_text(json.dumps(nb, indent=1, ensure_ascii=False), "utf8")
     except PapermillExecutionError as e:
         told = _tell(job, part, at, f"{e.ename}: {e.evalue}", e.traceback)
@@ -225,6 +225,10 @@ def execute(job: Job, on_cell: Callable[[int, int], None] = lambda done, total: 
     return time.perf_counter() - began
 
 
+def _cells(notebook: Path) -> list[dict]:
+    return json.loads(notebook.read_text("utf8"))["cells"]
+
+
 def _tell(job: Job, part: Path, at: int | None, error: str, traceback: list[str]) -> str:
     """Keep what there is of a failed run; returns chapter, cell and the end of the traceback."""
     (job.out / "results" / f"{job.name}.running").unlink(missing_ok=True)
@@ -233,10 +237,13 @@ def _tell(job: Job, part: Path, at: int | None, error: str, traceback: list[str]
     if part.exists():
         part.replace(failed)
         if at is not None:
-            cells = json.loads(failed.read_text("utf8"))["cells"]
-            cells = [c for c in cells if c["metadata"].get("tags") != ["papermill-error-cell-tag"]]
-            first = "".join(cells[at]["source"]).strip().partition("\n")[0]
-            where = f", cell {at + 1} of {len(cells)} ({first or 'empty'})"
+            tagged = [(c, c["metadata"].get("tags", [])) for c in _cells(failed)]
+            ran = [(c, t) for c, t in tagged if "papermill-error-cell-tag" not in t]
+            cell = ran[at][0]
+            own = [c for c, t in ran if "injected-parameters" not in t]  # as in the notebook
+            first = "".join(cell["source"]).strip().partition("\n")[0]
+            number = own.index(cell) + 1 if cell in own else 0
+            where = f", cell {number} of {len(own)} ({first or 'empty'})"
     tail = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(traceback)).splitlines()[-12:]
     lines = [f"{job.name}{where} failed: {error}", *(f"    {line}" for line in tail)]
     return "\n".join([*lines, f"    the notebook as far as it came: {failed}"])

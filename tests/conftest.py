@@ -6,7 +6,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from hypothesis import settings
 
+settings.register_profile("patient", deadline=None)  # machines may be busy
+settings.load_profile("patient")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 

@@ -68,11 +68,12 @@ def test_only_what_changed_is_run_again(in_small_book, tmp_path, monkeypatch, ch
     assert job.is_current() == (change == "none")
 
 
-def test_a_failing_cell_is_told_and_earlier_results_stay(in_small_book, tmp_path, capfd):
+@pytest.mark.parametrize("words", [[], ["--seed", "3"]])
+def test_a_failing_cell_is_told_and_earlier_results_stay(in_small_book, tmp_path, capfd, words):
     (tmp_path / "results").mkdir()
     (tmp_path / "02_broken.ipynb").write_text("earlier")
     (tmp_path / "results/02_broken.json").write_text("earlier")
-    assert main(["run", "02_broken", "--out", str(tmp_path)]) == 1
+    assert main(["run", "02_broken", *words, "--out", str(tmp_path)]) == 1
     told = capfd.readouterr().out
     assert "02_broken, cell 4 of 4 (# this cell fails) failed: IndexError" in told
     assert "values[seed + 5]" in told
