@@ -1,4 +1,4 @@
-"""The `learnit` command: list, params, run, verify."""
+"""The `learnit` command: list, params, run, train, verify."""
 
 import argparse
 import sys
@@ -38,6 +38,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--cell-timeout", type=int, help="seconds a cell may take")
     run.add_argument("--kernel", default="python3", help="Jupyter kernel (default: python3)")
     run.add_argument("--cached", action="store_true", help="leave out what has not changed")
+    train = commands.add_parser(
+        "train", help="meta-train one of the shipped starts, or go on with it"
+    )
+    train.add_argument("name", help="a recipe of learnit_utils.recipes")
+    train.add_argument("--out", type=Path, default=Path("runs"), help="folder of the state (runs)")
+    train.add_argument("--into", type=Path, help="folder of the weights (default: OUT/NAME)")
+    train.add_argument("--steps", type=int, help="outer steps instead of the recipe's")
     commands.add_parser("verify", help="hash every shipped file against its manifest")
     return parser
 
@@ -97,6 +104,27 @@ def _run(a: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
+def _train(a: argparse.Namespace) -> int:
+    import dataclasses
+
+    from learnit_utils import recipes
+    from learnit_utils.train import TrainError
+
+    if a.name not in recipes.RECIPES:
+        raise ParameterError(f"{a.name!r:.60}: one of {', '.join(recipes.RECIPES)}")
+    if a.steps is not None and a.steps < 1:
+        raise ParameterError(f"--steps = {a.steps}: at least 1")
+    recipe = recipes.RECIPES[a.name]
+    if a.steps is not None:
+        recipe = dataclasses.replace(recipe, steps=a.steps)
+    try:
+        print(recipes.execute(a.name, recipe, a.out, a.into))
+    except TrainError as e:
+        print(f"learnit: {e}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def _verify() -> int:
     rows = assets.verify()
     for name, problem in rows:
@@ -115,6 +143,8 @@ def main(argv: list[str] | None = None) -> int:
             raise ParameterError(f"unknown argument {rest[0]!r:.60}")
         if a.command == "run":
             return _run(a, rest)
+        if a.command == "train":
+            return _train(a)
         if a.command == "params":
             return _params(a.chapter)
         return _list() if a.command == "list" else _verify()

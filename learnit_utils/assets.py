@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import stat
 import zipfile
 from functools import cache
@@ -84,3 +85,25 @@ def unzip(archive: zipfile.ZipFile, max_bytes: int = 2**30, max_ratio: int = 100
         if not info.is_dir():
             members[info.filename] = archive.read(info)
     return members
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file so that its name always holds the whole old or the whole new content.
+
+    The bytes go to a file beside it, to the disk, and then take the name in one step.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,153 @@
+"""How the shipped starts were trained: every setting of every run, and the run itself."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from learnit_utils import evaluate, fields, inner, outer, tasks, train, weights
+from learnit_utils.fields import Field
+from learnit_utils.signals import faces
+
+SIGNALS = {"faces": faces}
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """All that decides a run."""
+
+    signals: str = "faces"  # a module of learnit_utils.signals
+    size: int = 64  # pixels of a side
+    gray: bool = True
+    field: dict = dataclasses.field(
+        default_factory=lambda: dict(kind="siren", width=256, depth=5, omega0=30.0, channels=1)
+    )
+    method: str = "maml"  # maml, fomaml, reptile
+    inner_steps: int = 2  # K
+    inner_lr: float = 1e-2  # alpha, or where learned step sizes begin
+    rates: str | None = None  # learned step sizes, per layer_step, parameter or parameter_step
+    rates_lr: float = 1e-4  # the outer step size of learned step sizes
+    outer_lr: float = 1e-5  # beta
+    decay: str = "constant"  # of beta: constant, cosine
+    warmup: int = 0
+    clip: float | None = None
+    batch: int = 3
+    steps: int = 5000
+    seed: int = 0
+
+
+RECIPES = {
+    # The first document's run: the dictionary paper's meta_learn.py.
+    "faces64_maml": Recipe(),
+    # The same network, K and number of steps; the best outer schedule found on validation people.
+    "faces64_maml_tuned": Recipe(outer_lr=1e-4, decay="cosine", warmup=50, clip=1.0),
+    "faces64_fomaml": Recipe(method="fomaml", outer_lr=1e-4, decay="cosine", warmup=50, clip=1.0),
+    "faces64_reptile": Recipe(method="reptile", outer_lr=1e-4, decay="cosine", warmup=50),
+    "faces64_metasgd": Recipe(
+        rates="parameter_step", outer_lr=1e-4, decay="cosine", warmup=50, clip=1.0
+    ),
+}
+
+
+class Parts(NamedTuple):
+    """A recipe put together: the seven lines of the book."""
+
+    data: Any  # .train, .validation, .test
+    field: Field
+    loss: Callable
+    adapt: Callable
+    grad: outer.MetaGradient
+    start: Any
+    optimizer: optax.GradientTransformation
+
+
+def build(recipe: Recipe) -> Parts:
+    """Everything a run of this recipe needs."""
+    r = recipe
+    data = tasks.splits(SIGNALS[r.signals].load, size=r.size, gray=r.gray)
+    field = fields.build(**r.field)
+    loss = tasks.regression(field)
+    start = field.init(jax.random.key(r.seed))
+    optimizer = train.adam(r.outer_lr, r.steps, decay=r.decay, warmup=r.warmup, clip=r.clip)
+    if r.rates is None:
+        adapt = inner.sgd(loss, r.inner_steps, r.inner_lr)
+    else:
+        adapt = inner.meta_sgd(loss, r.inner_steps)
+        start = inner.with_rates(start, r.inner_steps, r.inner_lr, r.rates)
+        of_rates = train.adam(r.rates_lr, r.steps, decay=r.decay, warmup=r.warmup)
+        groups = dict(theta=optimizer, rates=of_rates)
+        optimizer = optax.multi_transform(groups, inner.Start("theta", "rates"))
+    grad = outer.METHODS[r.method](loss, adapt)
+    return Parts(data, field, loss, adapt, grad, start, optimizer)
+
+
+def execute(name: str, recipe: Recipe, out: Path, into: Path | None = None, **options) -> Path:
+    """Train, score on validation and test, and write the weights with their manifest.
+
+    Args:
+        name: of the weights.
+        out: folder of the training state, out/NAME; a run found there is continued.
+        into: folder of the finished weights; out/NAME unless given.
+        options: handed to `train.run`.
+
+    Returns:
+        The path of the weight file.
+    """
+    p = build(recipe)
+    probe = _probe(p, recipe)
+    done = train.run(
+        p.grad,
+        p.start,
+        p.data.train,
+        p.optimizer,
+        recipe.steps,
+        batch=recipe.batch,
+        seed=recipe.seed,
+        out=out / name,
+        probe=probe,
+        **options,
+    )
+    learned = done.start if isinstance(done.start, inner.Start) else inner.Start(done.start, None)
+    path = (into or out / name) / (name + weights.SUFFIX)
+    load = SIGNALS[recipe.signals].load
+    weights.save(
+        path,
+        p.field,
+        learned.theta,
+        rates=learned.rates,
+        method=recipe.method,
+        settings=dataclasses.asdict(recipe),
+        seed=recipe.seed,
+        steps=recipe.steps,
+        data={s: load(s, size=recipe.size, gray=recipe.gray).provenance for s in ("train", "test")},
+        scores={
+            f"{split}_psnr": evaluate.psnr_after(p.loss, p.adapt, done.start, tasks_of)
+            for split, tasks_of in (("validation", p.data.validation), ("test", p.data.test))
+        },
+        history=_summary(done.history),
+        wall_seconds=round(done.wall_seconds, 1),
+        **weights.circumstances(),
+    )
+    return path
+
+
+def _probe(p: Parts, recipe: Recipe) -> Callable[[Any], dict]:
+    """Validation PSNR; without learned step sizes also how the three directions agree."""
+    psnr = train.validation(p.grad, p.data.validation)
+    if recipe.rates is not None:
+        return psnr
+    few = p.data.validation.take(np.arange(0, p.data.validation.count, 5))
+    agreement = evaluate.agreement(p.loss, p.adapt)
+    return lambda start: {**psnr(start), **agreement(start, few)}
+
+
+def _summary(history: dict[str, np.ndarray]) -> dict[str, list]:
+    """The history in a few dozen numbers: the probes, and the training PSNR between them."""
+    short = {k: np.round(v, 4).tolist() for k, v in history.items() if k != "loss"}
+    psnr = -10 * np.log10(history["loss"])
+    edges = zip(history["step"], history["step"][1:])
+    return short | {"train_psnr": [round(float(psnr[a:b].mean()), 4) for a, b in edges]}

@@ -1,0 +1,77 @@
+"""Tasks: signals seen through a measurement, as pytrees, and the loss of a field on one of them.
+
+The meta-learning core (`inner`, `outer`, `train`) only ever calls `loss(theta, task, key)`. What a
+task holds, and how a field is measured against it, is decided here and in `observe`.
+"""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from learnit_utils import metrics
+from learnit_utils.fields import Field
+from learnit_utils.observe import pixels
+from learnit_utils.signals.base import Dataset
+
+
+class Tasks(NamedTuple):
+    """Many tasks, or one: a single task is the same thing without the leading axis of `each`."""
+
+    each: Any  # pytree; every leaf (count, ...): what differs from task to task
+    shared: Any = ()  # pytree: what all tasks have in common, for example coordinates
+
+    @property
+    def count(self) -> int:
+        """How many tasks there are."""
+        return jax.tree.leaves(self.each)[0].shape[0]
+
+    def take(self, index) -> "Tasks":
+        """The task at an index, or the tasks at an array or a slice of indices."""
+        return Tasks(jax.tree.map(lambda leaf: leaf[index], self.each), self.shared)
+
+
+def images(data: Dataset) -> Tasks:
+    """Every picture of a Dataset as a task: `each` its pixels (count, points, channels), `shared`
+    their coordinates (points, 2) in [0, 1)."""
+    count, height, width, channels = data.arrays.shape
+    values = jnp.asarray(data.arrays.reshape(count, height * width, channels))
+    return Tasks(values, pixels.grid(height, width).reshape(-1, 2))
+
+
+def splits(load: Callable[..., Dataset], make: Callable[[Dataset], Tasks] = images, **options):
+    """The three splits of a signal class: an object with `train`, `validation` and `test`.
+
+    Args:
+        load: (split, **options) -> Dataset, for example `signals.faces.load`.
+        make: Dataset -> Tasks.
+        options: handed to `load`.
+    """
+    names = ("train", "validation", "test")
+    return SimpleNamespace(**{name: make(load(name, **options)) for name in names})
+
+
+def all_pixels(f: Callable, task: Tasks, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The measurement of an image: the field at every pixel, and the pixels. Needs no key."""
+    del key
+    return f(task.shared), task.each
+
+
+def regression(field: Field, measure: Callable = all_pixels) -> Callable:
+    """loss(theta, task, key) -> scalar: mean squared error between field and signal, as measured.
+
+    Args:
+        field: the network.
+        measure: (f, task, key) -> (predicted, measured), two arrays of one shape, with f the
+            field at fixed weights, points -> values; the key feeds whatever is drawn at random.
+
+    Source: Tancik et al. 2021, equation 1 and section 3.
+    """
+
+    def loss(theta, task, key):
+        predicted, measured = measure(lambda x: field(theta, x), task, key)
+        return metrics.mse(predicted, measured)
+
+    return loss

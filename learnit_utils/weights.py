@@ -1,0 +1,147 @@
+"""Trained weights: safetensors beside a manifest that says what they are and hashes them."""
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as read_tensors
+from safetensors.numpy import save as tensors
+
+from learnit_utils import assets, fields
+from learnit_utils.fields import Field, Layer, Theta
+
+SUFFIX, MANIFEST = ".safetensors", "manifest.json"
+PARTS = ("layer", "rates")
+
+
+class WeightsError(ValueError):
+    """Weights that are missing, damaged or not what their manifest says; one line."""
+
+
+class Weights(NamedTuple):
+    """A learned start."""
+
+    field: Field
+    theta: Theta
+    info: dict[str, Any]  # the manifest's entry: method, settings, seed, scores, history, ...
+    rates: Theta | None = None  # learned step sizes, (steps or 1, *parameter) per leaf
+
+
+def names() -> list[str]:
+    """The weights that ship with the package."""
+    return sorted(Path(n).stem for n in assets.manifest("weights"))
+
+
+def load(name_or_path: str | Path) -> Weights:
+    """Shipped weights by name, or a file by its path.
+
+    A file needs a `manifest.json` in its folder that names it. Tensors are `layer_I.w` (in, out) and
+    `layer_I.b` (out), I = 0, 1, ...; learned step sizes `rates_I.w`, `rates_I.b` have a leading axis.
+
+    Raises:
+        WeightsError: unknown name, missing file, or one whose size, hash, tensor names, shapes or
+            types are not those of the manifest, or with values that are not finite.
+    """
+    name = str(name_or_path)
+    given = Path(name_or_path)
+    if given.suffix == SUFFIX:
+        folder, file = given.parent, given.name
+    else:
+        folder, file = assets.PACKAGE / "weights", name + SUFFIX
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text("utf8"))
+        entry = manifest.get(file)
+    except FileNotFoundError:
+        manifest, entry = {}, None
+    except ValueError:
+        raise WeightsError(f"{folder / MANIFEST}: not JSON") from None
+    if entry is None:
+        known = ", ".join(names()) or "none"
+        hint = f"{MANIFEST} beside it does not name it" if given.suffix else f"shipped are {known}"
+        raise WeightsError(f"weights {name!r}: {hint}")
+    problem = assets.check(folder / file, entry)
+    if problem:
+        raise WeightsError(f"weights {name!r}: {problem}")
+    return _read((folder / file).read_bytes(), entry, name)
+
+
+def _read(data: bytes, entry: dict, name: str) -> Weights:
+    try:
+        found = read_tensors(data)
+        field = fields.build(**entry["field"])
+    except (SafetensorError, ValueError, TypeError, KeyError) as e:
+        raise WeightsError(f"weights {name!r}: {str(e).splitlines()[0]}") from None
+    like = jax.eval_shape(field.init, jax.random.key(0))
+    wanted = {
+        f"layer_{i}.{k}": v.shape for i, la in enumerate(like) for k, v in la._asdict().items()
+    }
+    rated = any(n.startswith("rates_") for n in found)
+    for n in list(wanted) if rated else ():
+        n = n.replace("layer", "rates")
+        wanted[n] = found[n].shape if n in found else None
+    for n in sorted(wanted.keys() | found.keys()):
+        if n not in found or n not in wanted:
+            where = "missing" if n not in found else "not a tensor of this field"
+            raise WeightsError(f"weights {name!r}: {n} is {where}")
+        a = found[n]
+        if a.shape != wanted[n] or a.dtype != np.float32:
+            raise WeightsError(
+                f"weights {name!r}: {n} is {a.dtype}{a.shape}, not float32{wanted[n]}"
+            )
+        if not np.isfinite(a).all():
+            raise WeightsError(f"weights {name!r}: {n} has values that are not finite")
+
+    def part(kind):
+        layers = range(len(like))
+        return [Layer(*(jnp.asarray(found[f"{kind}_{i}.{k}"]) for k in "wb")) for i in layers]
+
+    return Weights(field, part("layer"), entry, part("rates") if rated else None)
+
+
+def save(
+    path: str | Path, field: Field, theta: Theta, *, rates: Theta | None = None, **info
+) -> None:
+    """Write weights and their entry in the manifest beside them, each atomically.
+
+    Args:
+        path: ends in .safetensors; the folder's manifest.json keeps its other entries.
+        rates: learned step sizes, if any.
+        info: whatever JSON the manifest should hold: method, settings, seed, scores, ...
+
+    Raises:
+        WeightsError: values that are not finite, or a path with another suffix.
+    """
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        raise WeightsError(f"{path}: weights are files in {SUFFIX}")
+    arrays = {}
+    for kind, layers in zip(PARTS, (theta, rates or [])):
+        for i, layer in enumerate(layers):
+            arrays |= {f"{kind}_{i}.{k}": np.asarray(v) for k, v in layer._asdict().items()}
+    for name, a in arrays.items():
+        if not np.isfinite(a).all():
+            raise WeightsError(f"{path}: {name} has values that are not finite")
+    data = tensors(arrays)
+    entry = dict(sha256=assets.sha256(data), bytes=len(data), field=dict(field.spec), **info)
+    table = path.with_name(MANIFEST)
+    manifest = json.loads(table.read_text("utf8")) if table.exists() else {}
+    manifest[path.name] = entry
+    assets.write(path, data)
+    text = json.dumps(dict(sorted(manifest.items())), indent=1, ensure_ascii=False) + "\n"
+    assets.write(table, text.encode())
+
+
+def circumstances() -> dict[str, Any]:
+    """Versions and device, for a manifest."""
+    device = jax.devices()[0]
+    libraries = {n: version(n) for n in ("learnit-utils", "jax", "jaxlib", "optax", "numpy")}
+    return dict(
+        versions=dict(python=platform.python_version(), **libraries),
+        device=f"{len(jax.local_devices())} x {device.platform} ({device.device_kind})",
+    )
