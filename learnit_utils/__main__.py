@@ -1,4 +1,4 @@
-"""The `learnit` command: list, params, run, train, verify."""
+"""The `learnit` command: list, params, run, train, import-weights, verify."""
 
 import argparse
 import sys
@@ -45,6 +45,14 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, default=Path("runs"), help="folder of the state (runs)")
     train.add_argument("--into", type=Path, help="folder of the weights (default: OUT/NAME)")
     train.add_argument("--steps", type=int, help="outer steps instead of the recipe's")
+    pickled = commands.add_parser(
+        "import-weights", help="convert a published pickle without executing anything in it"
+    )
+    pickled.add_argument("source", type=Path, help="the pickle: haiku's nested mapping of arrays")
+    pickled.add_argument("target", type=Path, help="a new file in .safetensors")
+    pickled.add_argument("--omega0", type=float, required=True, help="omega0 of the first layer")
+    pickled.add_argument("--hidden-omega0", type=float, help="of the others (default: the same)")
+    pickled.add_argument("--offset", type=float, default=0.5, help="added to the output (0.5)")
     commands.add_parser("verify", help="hash every shipped file against its manifest")
     return parser
 
@@ -125,6 +133,19 @@ def _train(a: argparse.Namespace) -> int:
     return 0
 
 
+def _import(a: argparse.Namespace) -> int:
+    from learnit_utils import pickles
+
+    try:
+        settings = dict(omega0=a.omega0, hidden_omega0=a.hidden_omega0, offset=a.offset)
+        pickles.convert(a.source, a.target, **settings)
+    except (ValueError, OSError) as e:
+        print(f"learnit: {str(e).splitlines()[0]}", file=sys.stderr)
+        return 1
+    print(a.target)
+    return 0
+
+
 def _verify() -> int:
     rows = assets.verify()
     for name, problem in rows:
@@ -145,6 +166,8 @@ def main(argv: list[str] | None = None) -> int:
             return _run(a, rest)
         if a.command == "train":
             return _train(a)
+        if a.command == "import-weights":
+            return _import(a)
         if a.command == "params":
             return _params(a.chapter)
         return _list() if a.command == "list" else _verify()

@@ -1,4 +1,4 @@
-"""What a computation needs at least: matrix-product FLOPs, and the rate this machine makes them at."""
+"""The floor of a computation: its matrix-product FLOPs, and the rate this machine makes them at."""
 
 import math
 import time
@@ -40,7 +40,7 @@ def _bodies(params):
 
 
 def matmul_rate(side: int = 2048, repeat: int = 5) -> float:
-    """FLOP/s of a float32 product of two square matrices on the default device, its best of a few."""
+    """FLOP/s of a float32 product of two square matrices, the best of a few."""
     a = jnp.ones((side, side))
     product = jax.jit(lambda a: a @ a)
     product(a).block_until_ready()

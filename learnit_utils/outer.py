@@ -1,7 +1,8 @@
 """The outer loop's direction: how the start should move so that K inner steps end lower.
 
 `maml`, `fomaml` and `reptile` share one signature and report one quantity, the loss of every task
-*after* adaptation, so their curves compare. None of them knows what a task is.
+*after* adaptation, so their curves compare. None of them knows what a
+task is: `tasks` is a `tasks.Tasks`, with what differs in `each`.
 """
 
 from collections.abc import Callable
@@ -10,8 +11,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-
-from learnit_utils.tasks import Tasks
 
 BATCHING = ("auto", "scan", "vmap")
 
@@ -27,11 +26,11 @@ class MetaGradient:
         name: "maml", "fomaml" or "reptile".
     """
 
-    step: Callable[[Any, Tasks, jax.Array], tuple[jax.Array, Any]]
-    losses: Callable[[Any, Tasks, jax.Array], jax.Array]
+    step: Callable[[Any, Any, jax.Array], tuple[jax.Array, Any]]
+    losses: Callable[[Any, Any, jax.Array], jax.Array]
     name: str
 
-    def __call__(self, start: Any, tasks: Tasks, keys: jax.Array) -> tuple[jax.Array, Any]:
+    def __call__(self, start: Any, tasks: Any, keys: jax.Array) -> tuple[jax.Array, Any]:
         """The losses after adaptation, and the direction to descend."""
         return self.step(start, tasks, keys)
 
@@ -119,7 +118,7 @@ def _over_tasks(name, one, loss, adapt, batching) -> MetaGradient:
 
     def step(start, tasks, keys):
         def task(each, key):
-            return one(start, Tasks(each, tasks.shared), key)
+            return one(start, tasks._replace(each=each), key)
 
         if not in_turn():
             values, directions = jax.vmap(task)(tasks.each, keys)
@@ -135,7 +134,7 @@ def _over_tasks(name, one, loss, adapt, batching) -> MetaGradient:
 
     def losses(start, tasks, keys):
         def task(each, key):
-            return after(start, Tasks(each, tasks.shared), key)[0]
+            return after(start, tasks._replace(each=each), key)[0]
 
         if in_turn():
             return jax.lax.map(lambda item: task(*item), (tasks.each, keys))

@@ -1,8 +1,8 @@
 """The training loop: outer steps on the device, progress, validation, checkpoints, resume.
 
 Data stay on the device, `dispatch` outer steps run per call, the state's buffers are donated, and
-the batch is spread over the devices of this process. Which tasks a step sees depends on the seed and
-the step's number alone, so a run that was killed goes on, bit for bit (on CPU), where it was.
+the batch is spread over the devices of this process. Which tasks a step sees depends on the seed
+and the step's number alone, so a run that was killed goes on, bit for bit (on CPU), where it was.
 """
 
 import hashlib
@@ -267,7 +267,7 @@ def draw(key: jax.Array, step: jax.Array, count: int, batch: int) -> tuple[jax.A
 
 
 def _program(grad, optimizer, batch, dispatch, mesh) -> Callable:
-    """(state, end, data, key) -> state at `end` or before a bad step, losses, whether all is well."""
+    """(state, end, data, key) -> state at `end` or before a bad step, losses, is all well."""
     direction = grad.step if mesh.size == 1 else _sharded(grad.step, mesh)
 
     def advance(state, end, data, key):
@@ -334,14 +334,12 @@ def _print_plan(grad, state, data, steps, batch, mesh, compiled, key) -> None:
     rate = cost.matmul_rate()
     left = steps - int(state.step)
     floor = flops / rate / mesh.size
-    device = jax.devices()[0]
-    print(
-        f"{left} outer steps of {grad.name}, {batch} tasks each, on {mesh.size} x {device.device_kind}\n"
-        f"{flops / 1e9:.1f} GFLOP a step in matrix products: {floor:.3g} s at the "
-        f"{rate / 1e9:.0f} GFLOP/s of a large one; peak memory {cost.readable(cost.peak_bytes(compiled))}\n"
-        f"expected: {_duration(left * floor / USUAL_FRACTION)} (at {USUAL_FRACTION:.0%} of that rate)",
-        flush=True,
-    )
+    device, memory = jax.devices()[0].device_kind, cost.readable(cost.peak_bytes(compiled))
+    expected = _duration(left * floor / USUAL_FRACTION)
+    print(f"{left} outer steps of {grad.name}, {batch} tasks each, on {mesh.size} x {device}")
+    print(f"a step: {flops / 1e9:.1f} GFLOP in matrix products, peak memory {memory}")
+    print(f"at the {rate / 1e9:.0f} GFLOP/s of a large product: {floor:.3g} s a step")
+    print(f"expected: {expected}, at {USUAL_FRACTION:.0%} of that rate", flush=True)
 
 
 def _duration(seconds: float) -> str:

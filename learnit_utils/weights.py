@@ -41,8 +41,9 @@ def names() -> list[str]:
 def load(name_or_path: str | Path) -> Weights:
     """Shipped weights by name, or a file by its path.
 
-    A file needs a `manifest.json` in its folder that names it. Tensors are `layer_I.w` (in, out) and
-    `layer_I.b` (out), I = 0, 1, ...; learned step sizes `rates_I.w`, `rates_I.b` have a leading axis.
+    A file needs a `manifest.json` in its folder that names it. Tensors are `layer_I.w` (in, out)
+    and `layer_I.b` (out), I = 0, 1, ...; learned step sizes `rates_I.w`, `rates_I.b` have a
+    leading axis (steps, or 1 for all steps).
 
     Raises:
         WeightsError: unknown name, missing file, or one whose size, hash, tensor names, shapes or
