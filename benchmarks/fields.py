@@ -8,39 +8,18 @@ gradient step is loss gradient plus plain descent, as training runs it: `SCAN` s
 A gradient dispatched alone is reported too: it pays for fresh memory on every call.
 """
 
-import argparse
-import json
-import platform
 import statistics
-import time
 from itertools import pairwise
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from timing import jitted, main, seconds, threads
 
 from learnit_utils import fields, metrics
 from learnit_utils.observe import pixels
 
 ROUNDS, SCAN, SIDE, WIDTH, DEPTH, CHANNELS = 15, 10, 64, 256, 5, 3
-
-
-def seconds(call, repeat):
-    """The shortest of `repeat` calls: what the machine needs when nothing disturbs it."""
-    times = []
-    for _ in range(repeat):
-        began = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - began)
-    return min(times)
-
-
-def jitted(f, *args):
-    """A call of the compiled f that waits for its result, warmed up."""
-    compiled = jax.jit(f)
-    jax.block_until_ready(compiled(*args))
-    return lambda: jax.block_until_ready(compiled(*args))
 
 
 def flops():
@@ -70,7 +49,7 @@ def torch_step(theta, x, y):
         import torch
     except ModuleNotFoundError:
         return None
-    torch.set_num_threads(jax_threads())
+    torch.set_num_threads(threads())
     leaves = [torch.tensor(np.array(t), requires_grad=True) for layer in theta for t in layer]
     xs, ys = torch.tensor(np.array(x)), torch.tensor(np.array(y))
 
@@ -93,15 +72,8 @@ def torch_step(theta, x, y):
     return step
 
 
-def jax_threads():
-    """Cores this process may use."""
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
 def measure():
-    """All rows: {what, value, unit}, and the ratios the book relies on."""
+    """All rows (what, value, unit), and the ratios the book relies on."""
     key = jax.random.key(0)
     angles = jax.random.uniform(key, (4096, 256), minval=-400.0, maxval=400.0)
     field = fields.siren(WIDTH, DEPTH)
@@ -159,36 +131,8 @@ def measure():
             ("the same gradient step in eager PyTorch", middle(lambda r: r["torch"]) * 1e3, "ms"),
             ("gradient step: times faster than eager PyTorch", ratio, ""),
         ]
-    return [dict(what=w, value=float(f"{v:.3g}"), unit=u) for w, v, u in rows]
-
-
-def main():
-    """Print the table, or JSON; --record keeps it for the book's page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument(
-        "--record", action="store_true", help="into benchmarks/recorded/fields.json"
-    )
-    arguments = parser.parse_args()
-    device = jax.devices()[0]
-    machine = (
-        f"{jax_threads()} cores of {platform.machine()}"
-        if device.platform == "cpu"
-        else device.device_kind
-    )
-    report = dict(machine=machine, jax=jax.__version__, rounds=ROUNDS, rows=measure())
-    if arguments.record:
-        path = Path(__file__).parent / "recorded" / "fields.json"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf8")
-    if arguments.json:
-        print(json.dumps(report, indent=1, ensure_ascii=False))
-    else:
-        for row in report["rows"]:
-            print(f"{row['value']:>8g} {row['unit']:8} {row['what']}")
-        if not any("PyTorch" in row["what"] for row in report["rows"]):
-            print('PyTorch is not installed; pip install "learnit-utils[peer]" adds its row')
+    return rows
 
 
 if __name__ == "__main__":
-    main()
+    main("fields", __doc__, ROUNDS, measure)

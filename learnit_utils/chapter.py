@@ -21,6 +21,12 @@ def running() -> dict[str, Any] | None:
     return json.loads(os.environ[RUN]) if RUN in os.environ else None
 
 
+def folder() -> Path:
+    """Where a chapter keeps what it makes: beside the results of its run, or in runs/."""
+    run = running()
+    return Path(run["results"]).parent.parent if run and run.get("results") else Path("runs")
+
+
 def start(name: str) -> None:
     """Open the report of a chapter, forgetting what this kernel reported before."""
     import jax
@@ -93,20 +99,34 @@ def claim(id: str, statement: str, holds: bool) -> bool:
     return bool(holds)
 
 
+def table(head: list[str], rows: list[list], note: str = ""):
+    """A table for the page, with a paragraph under it.
+
+    Args:
+        head: the names of the columns.
+        rows: cells, shown as text; Markdown in them works.
+        note: Markdown that follows the table.
+    """
+    from IPython.display import Markdown
+
+    lines = [head, ["---"] * len(head), *rows]
+    text = "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+    return Markdown(text + (f"\n\n{note}" if note else ""))
+
+
 def summary():
     """The report as tables, for the end of the page."""
     from IPython.display import Markdown
 
     report = _opened()
-    lines = ["| claim | holds here |", "|---|---|"]
-    lines += [
-        f"| {c['statement']} | {'yes' if c['holds'] else '**no**'} |" for c in report["claims"]
-    ]
-    lines += ["", "| measured | ours | published | scale |", "|---|---|---|---|"]
+    claims = [[c["statement"], "yes" if c["holds"] else "**no**"] for c in report["claims"]]
+    results = []
     for r in report["results"]:
         paper = "" if r["paper"] is None else f"{r['paper']:g} ({r['source']})"
-        lines.append(f"| {r['name']} | {r['value']:.4g} {r['unit']} | {paper} | {r['scale']} |")
-    return Markdown("\n".join(lines))
+        results.append([r["name"], f"{r['value']:.4g} {r['unit']}", paper, r["scale"]])
+    held = table(["claim", "holds here"], claims)
+    numbers = table(["measured", "ours", "published", "scale"], results)
+    return Markdown(f"{held.data}\n\n{numbers.data}")
 
 
 def _opened() -> dict[str, Any]:

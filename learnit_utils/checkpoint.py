@@ -22,7 +22,7 @@ def digest(arrays: dict[str, np.ndarray], text: str = "") -> str:
     """SHA-256 over names, types, shapes and bytes of arrays, and a text."""
     h = hashlib.sha256(text.encode())
     for name in sorted(arrays):
-        a = np.ascontiguousarray(arrays[name])
+        a = arrays[name]
         h.update(f"\0{name}\0{a.dtype.str}\0{a.shape}\0".encode())
         h.update(a.tobytes())
     return h.hexdigest()
@@ -98,4 +98,10 @@ def _dtype(leaf) -> np.dtype:
 def _named(tree) -> dict[str, np.ndarray]:
     """path -> array; one-letter names for the leaves of a pytree are its key paths."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+    return {jax.tree_util.keystr(path): plain(leaf) for path, leaf in leaves}
+
+
+def plain(leaf) -> np.ndarray:
+    """As an array whose bytes lie in C order and this machine's: safetensors writes raw memory."""
+    a = np.asarray(leaf)
+    return np.asarray(a, a.dtype.newbyteorder("="), order="C")

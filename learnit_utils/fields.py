@@ -156,6 +156,8 @@ def _network(encode, act, draw, spec, gain=lambda i: 1.0) -> Field:
         if not isinstance(spec[name], int) or spec[name] < 1:
             raise ValueError(f"{name} = {spec[name]!r}: a whole number >= 1")
     head, offset = _HEADS[spec["head"]], spec["offset"]
+    if not np.isfinite(offset):
+        raise ValueError(f"offset = {offset!r}: a finite number")
     n_features = jax.eval_shape(encode, jax.ShapeDtypeStruct((spec["dims"],), jnp.float32)).shape[0]
     sizes = (n_features, *[spec["width"]] * (spec["depth"] - 1), spec["channels"])
 

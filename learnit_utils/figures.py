@@ -117,6 +117,31 @@ def image_row(
     return fig
 
 
+def image_grid(
+    rows: Mapping[str, list[np.ndarray]], titles: Mapping[str, list[str]] | None = None
+) -> Figure:
+    """Pictures in named rows.
+
+    Args:
+        rows: name -> pictures, (height, width) or with channels, in [0, 1]; None leaves a gap.
+        titles: name -> what stands above each picture of that row.
+    """
+    columns = max(len(pictures) for pictures in rows.values())
+    high = 7.6 / columns + (0.35 if titles else 0.05)
+    fig, axes = plt.subplots(len(rows), columns, figsize=(7.6, len(rows) * high), squeeze=False)
+    for line, (name, pictures) in zip(axes, rows.items()):
+        for i, ax in enumerate(line):
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+            if i < len(pictures) and pictures[i] is not None:
+                u = np.clip(np.squeeze(np.asarray(pictures[i])), 0, 1)
+                ax.imshow(u, vmin=0, vmax=1, cmap="gray")
+                if titles and i < len(titles.get(name, [])):
+                    ax.set_title(titles[name][i], fontsize=9)
+        line[0].set_ylabel(name, fontsize=9)
+    return fig
+
+
 def curves(
     series: Mapping[str, tuple[np.ndarray, np.ndarray]],
     *,

@@ -5,11 +5,11 @@ stand-in of this module or refused, and the arrays are built from their raw byte
 """
 
 import math
-import pickle
 import pickletools
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,18 +17,8 @@ from learnit_utils import assets, fields, weights
 from learnit_utils.fields import Layer
 
 MAX_BYTES = 2**28
-MAX_MEMO = 10**6
-# Everything that builds plain data and arrays; INST, OBJ, NEWOBJ, EXT, PERSID and buffers stay out.
-OPCODES = frozenset(
-    """
-    PROTO FRAME STOP MARK POP POP_MARK DUP GET BINGET LONG_BINGET PUT BINPUT LONG_BINPUT MEMOIZE
-    EMPTY_DICT DICT SETITEM SETITEMS EMPTY_LIST LIST APPEND APPENDS
-    EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 NONE NEWTRUE NEWFALSE
-    INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT
-    STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8
-    BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8 GLOBAL STACK_GLOBAL REDUCE BUILD
-    """.split()  # noqa: SIM905
-)
+MAX_AXES = 8
+MAX_STEPS = 10**6
 HAIKU = ("FlatMapping", "FlatMap", "frozendict", "to_immutable_dict", "to_haiku_dict")
 
 
@@ -36,22 +26,31 @@ class PickleError(ValueError):
     """A pickle that is not a published checkpoint of this kind; one line."""
 
 
+def _line(text, most=80) -> str:
+    """A text from a file, fit to stand in a message of one line."""
+    return "".join(c if c.isprintable() else "?" for c in str(text)[:most])
+
+
 class _DType:
     """Stands in for numpy.dtype: a floating-point type and its byte order."""
 
-    def __init__(self, code, *_):
+    def __init__(self, code=None, *_):
         if not isinstance(code, str) or not re.fullmatch(r"[<>=|]?f[248]", code):
-            raise PickleError(f"an array of type {code!r:.40}: floating-point numbers are needed")
+            what = _line(repr(code[:40])) if isinstance(code, str) else type(code).__name__
+            raise PickleError(f"an array of type {what}: floating-point numbers are needed")
         self.code = code.lstrip("<>=|")
         self.order = code[0] if code[0] in "<>" else "<"
 
-    def __setstate__(self, state):
+    def build(self, state):
         if isinstance(state, tuple) and len(state) > 1 and state[1] in ("<", ">"):
             self.order = state[1]
 
     def array(self, raw, shape, fortran) -> np.ndarray:
         dtype = np.dtype(self.order + self.code)
-        whole = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)
+        if isinstance(raw, str):  # protocols 0 and 1
+            raw = raw.encode("latin1")
+        whole = isinstance(shape, tuple) and len(shape) <= MAX_AXES
+        whole = whole and all(type(n) is int and 0 <= n <= MAX_BYTES for n in shape)
         if not whole or not isinstance(raw, bytes | bytearray):
             raise PickleError("an array without shape or bytes")
         if math.prod(shape) * dtype.itemsize != len(raw):
@@ -64,17 +63,14 @@ class _Array:
 
     value = None
 
-    def __setstate__(self, state):
+    def __init__(self, *_):
+        pass
+
+    def build(self, state):
         if not (isinstance(state, tuple) and len(state) == 5 and isinstance(state[2], _DType)):
             raise PickleError("an array whose state is not one")
         _, shape, dtype, fortran, raw = state
-        if isinstance(raw, str):  # protocols 0 and 1
-            raw = raw.encode("latin1")
         self.value = dtype.array(raw, shape, fortran)
-
-
-def _reconstruct(*_):
-    return _Array()
 
 
 def _from_buffer(raw, dtype, shape, order, *_):
@@ -87,12 +83,25 @@ def _from_buffer(raw, dtype, shape, order, *_):
 
 def _encode(text, encoding="latin1", *_):
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise PickleError(f"text encoded as {encoding!r:.40}")
+        raise PickleError("text that is not encoded as latin1")
     return text.encode("latin1")
 
 
 def _mapping(data=(), *_):
-    return dict(data)
+    if isinstance(data, dict):
+        return data
+    made, pairs = {}, list(data)
+    if pairs:
+        data.clear()  # a list is taken once, or a short program could make many long mappings
+    for key, value in pairs:
+        _put(made, key, value)
+    return made
+
+
+def _put(mapping, key, value):
+    if type(mapping) is not dict or not isinstance(key, str):  # hashing a tuple can take forever
+        raise PickleError("something other than a mapping with names")
+    mapping[key] = value
 
 
 def _ndarray(*_):
@@ -103,16 +112,115 @@ ALLOWED = {("_codecs", "encode"): _encode, ("collections", "OrderedDict"): _mapp
 ALLOWED |= {("haiku._src.data_structures", name): _mapping for name in HAIKU}
 ALLOWED |= {("numpy", "ndarray"): _ndarray, ("numpy", "dtype"): _DType}
 for _core in ("numpy.core", "numpy._core"):
-    ALLOWED[_core + ".multiarray", "_reconstruct"] = _reconstruct
+    ALLOWED[_core + ".multiarray", "_reconstruct"] = _Array
     ALLOWED[_core + ".numeric", "_frombuffer"] = _from_buffer
 
 
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module, name):
-        try:
-            return ALLOWED[module, name]
-        except KeyError:
-            raise PickleError(f"it asks for {module}.{name}"[:120]) from None
+class _Name(NamedTuple):
+    """A name that is allowed, until it is called."""
+
+    call: Callable
+
+
+def _asked(module, name):
+    if (module, name) not in ALLOWED:
+        raise PickleError(f"it asks for {_line(module)}.{_line(name)}")
+    return _Name(ALLOWED[module, name])
+
+
+CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
+VALUES = frozenset(
+    """
+    INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT
+    STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8
+    BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8
+    """.split()  # noqa: SIM905
+)
+
+
+def _run(data: bytes) -> Any:
+    """What a pickle makes. Every step is one of those below; there is no other machine."""
+    stack, marks, memo, spent = [], [], {}, 0
+
+    def marked():
+        start = marks.pop()
+        items = stack[start:]
+        del stack[start:]
+        return items
+
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+        op = opcode.name
+        if count > MAX_STEPS:
+            raise PickleError(f"it has more than {MAX_STEPS} steps")
+        if op in VALUES:
+            stack.append(argument)
+        elif op in CONSTANTS:
+            stack.append(CONSTANTS[op])
+        elif op in EMPTY:
+            stack.append(EMPTY[op]())
+        elif op in ("PROTO", "FRAME"):
+            if op == "PROTO" and argument > 5:
+                raise PickleError(f"it is of protocol {argument}")
+        elif op == "STOP":
+            return stack.pop()
+        elif op == "MARK":
+            marks.append(len(stack))
+        elif op == "POP":
+            stack.pop()
+        elif op == "POP_MARK":
+            marked()
+        elif op == "DUP":
+            stack.append(stack[-1])
+        elif op in ("GET", "BINGET", "LONG_BINGET"):
+            stack.append(memo[argument])
+        elif op in ("PUT", "BINPUT", "LONG_BINPUT"):
+            memo[argument] = stack[-1]
+        elif op == "MEMOIZE":
+            memo[len(memo)] = stack[-1]
+        elif op in ("TUPLE1", "TUPLE2", "TUPLE3"):
+            n = int(op[-1])
+            stack[-n:] = [tuple(stack[-n:])]
+        elif op in ("TUPLE", "LIST"):
+            stack.append((tuple if op == "TUPLE" else list)(marked()))
+        elif op in ("DICT", "SETITEM", "SETITEMS"):
+            items = [stack.pop(), stack.pop()][::-1] if op == "SETITEM" else marked()
+            if op == "DICT":
+                stack.append({})
+            for key, value in zip(items[::2], items[1::2], strict=True):
+                _put(stack[-1], key, value)
+        elif op in ("APPEND", "APPENDS"):
+            items = [stack.pop()] if op == "APPEND" else marked()
+            if type(stack[-1]) is not list:
+                raise PickleError("it appends to what is not a list")
+            stack[-1].extend(items)
+        elif op == "GLOBAL":
+            stack.append(_asked(*argument.split(" ", 1)))
+        elif op == "STACK_GLOBAL":
+            name, module = stack.pop(), stack.pop()
+            if not (isinstance(name, str) and isinstance(module, str)):
+                raise PickleError("it asks for something without a name")
+            stack.append(_asked(module, name))
+        elif op in ("REDUCE", "BUILD"):
+            given = stack.pop()
+            if op == "BUILD":
+                if not isinstance(stack[-1], _Array | _DType):
+                    raise PickleError("it changes what is not an array")
+                stack[-1].build(given)
+            else:
+                asked = stack.pop()
+                if not isinstance(asked, _Name) or type(given) is not tuple:
+                    raise PickleError("it calls something")
+                stack.append(asked.call(*given))
+            made = stack[-1]
+            made = made.value if isinstance(made, _Array) else made
+            if isinstance(made, bytes | np.ndarray):
+                spent += memoryview(made).nbytes
+            if spent > 2 * len(data):
+                raise PickleError("its arrays are larger than the file")
+        else:
+            raise PickleError(f"it uses the opcode {op}")
+    raise PickleError("it does not end")
 
 
 def read(path: str | Path) -> Any:
@@ -121,39 +229,32 @@ def read(path: str | Path) -> Any:
     Raises:
         PickleError: anything that such a file does not need; nothing in it has run.
     """
-    import io
-
     path = Path(path)
+    name = _line(path.name)
     if not path.is_file():
-        raise PickleError(f"{path}: no such file")
+        raise PickleError(f"{name}: no such file")
     if path.stat().st_size > MAX_BYTES:
-        raise PickleError(f"{path}: more than {MAX_BYTES >> 20} MiB")
+        raise PickleError(f"{name}: more than {MAX_BYTES >> 20} MiB")
     data = path.read_bytes()
     try:
-        for opcode, argument, _ in pickletools.genops(data):
-            if opcode.name not in OPCODES:
-                raise PickleError(f"it uses the opcode {opcode.name}")
-            if opcode.name in ("PUT", "LONG_BINPUT") and argument > MAX_MEMO:
-                raise PickleError("it asks for a memo of absurd size")
-        return _plain(_Unpickler(io.BytesIO(data), encoding="latin1").load())
+        return _plain(_run(data), set())
     except PickleError as e:
-        raise PickleError(f"{path.name}: refused, {e}") from None
+        raise PickleError(f"{name}: refused, {e}") from None
     except Exception as e:  # a damaged program can fail in any way
-        why = (str(e).splitlines() or [""])[0]
-        raise PickleError(
-            f"{path.name}: not a readable pickle ({type(e).__name__}: {why:.80})"
-        ) from None
+        why = f"{type(e).__name__}: {_line(e)}"
+        raise PickleError(f"{name}: not a readable pickle ({why})") from None
 
 
-def _plain(tree, depth=0):
-    if depth > 20:
-        raise PickleError("mappings nested deeper than 20")
+def _plain(tree, seen, depth=0):
+    if depth > 20 or id(tree) in seen:  # shared mappings could unfold without end
+        raise PickleError("mappings nested deeper than 20, or one in two places")
     if isinstance(tree, _Array):
         if tree.value is None:
             raise PickleError("an array without content")
         return tree.value
-    if isinstance(tree, dict) and all(isinstance(k, str) for k in tree):
-        return {k: _plain(v, depth + 1) for k, v in tree.items()}
+    if isinstance(tree, dict):
+        seen.add(id(tree))
+        return {k: _plain(v, seen, depth + 1) for k, v in tree.items()}
     raise PickleError(
         f"it holds a {type(tree).__name__.strip('_')} where mappings of arrays belong"
     )
@@ -161,7 +262,7 @@ def _plain(tree, depth=0):
 
 def _order(module: str) -> list:
     """siren/siren_layer_2/linear -> [("siren", 0), ("siren_layer", 2), ("linear", 0)]."""
-    parts = [re.fullmatch(r"(.*?)(?:_(\d+))?", part, re.S) for part in module.split("/")]
+    parts = [re.fullmatch(r"(.*?)(?:_([0-9]{1,9}))?", part, re.S) for part in module.split("/")]
     return [(m[1], int(m[2] or 0)) for m in parts]
 
 
@@ -171,16 +272,30 @@ def layers(tree: dict) -> list[Layer]:
     Raises:
         PickleError: another structure, or layers that do not fit together.
     """
-    if not tree or not all(isinstance(v, dict) and set(v) == {"w", "b"} for v in tree.values()):
-        held = ", ".join(sorted(map(str, tree))[:3])
-        raise PickleError(f"a mapping of layers with 'w' and 'b' is needed, it holds {held:.80}")
+
+    def layered(v):
+        return (
+            isinstance(v, dict)
+            and set(v) == {"w", "b"}
+            and all(isinstance(a, np.ndarray) for a in v.values())
+        )
+
+    if not isinstance(tree, dict) or not tree or not all(map(layered, tree.values())):
+        held = ", ".join(sorted(tree)[:3]) if isinstance(tree, dict) else "one array"
+        raise PickleError(
+            f"a mapping of layers with arrays 'w' and 'b' is needed, it holds {_line(held)}"
+        )
     theta = []
     for module in sorted(tree, key=_order):
-        w, b = (np.asarray(tree[module][k], np.float32) for k in "wb")
+        with np.errstate(over="ignore", invalid="ignore"):
+            w, b = (tree[module][k].astype(np.float32) for k in "wb")
+        module = _line(module)
         if w.ndim != 2 or b.shape != w.shape[1:] or (theta and theta[-1].w.shape[1] != w.shape[0]):
             raise PickleError(
                 f"{module}: w {w.shape} and b {b.shape} do not continue the layers before"
             )
+        if w.size == 0:
+            raise PickleError(f"{module}: w {w.shape} has no numbers in it")
         if not (np.isfinite(w).all() and np.isfinite(b).all()):
             raise PickleError(f"{module}: values that are not finite")
         theta.append(Layer(w, b))
@@ -206,7 +321,11 @@ def convert(
         PickleError: the file is not such a checkpoint.
         WeightsError, ValueError: a target or setting that cannot be.
     """
-    theta = layers(read(source))
+    try:
+        theta = layers(read(source))
+    except PickleError as e:
+        name = _line(Path(source).name)
+        raise PickleError(str(e) if str(e).startswith(name) else f"{name}: {e}") from None
     widths = {layer.w.shape[1] for layer in theta[:-1]}
     if len(widths) != 1:
         raise PickleError(

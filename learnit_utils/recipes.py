@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import optax
 
-from learnit_utils import evaluate, fields, inner, outer, tasks, train, weights
+from learnit_utils import chapter, evaluate, fields, inner, outer, tasks, train, weights
 from learnit_utils.fields import Field
 from learnit_utils.signals import faces
 
@@ -133,6 +133,28 @@ def execute(name: str, recipe: Recipe, out: Path, into: Path | None = None, **op
         **weights.circumstances(),
     )
     return path
+
+
+def obtain(choice: str, name: str, **changes) -> weights.Weights:
+    """The weights that a chapter's parameter `weights` asks for.
+
+    Args:
+        choice: "book" for those that ship; "train" to run the recipe now, its state kept in the
+            run's folder; else a weight file, or a folder that holds NAME.safetensors.
+        name: of the recipe.
+        changes: settings to replace in the recipe, for "train".
+
+    Raises:
+        WeightsError: nothing usable there.
+    """
+    if choice == "book":
+        return weights.load(name)
+    if choice == "train":
+        recipe = dataclasses.replace(RECIPES[name], **changes)
+        return weights.load(execute(name, recipe, chapter.folder() / "training"))
+    folder, file = Path(choice).expanduser(), name + weights.SUFFIX
+    places = (folder / file, folder / name / file) if folder.is_dir() else (folder,)
+    return weights.load(next((p for p in places if p.exists()), places[0]))
 
 
 def _probe(p: Parts, recipe: Recipe) -> Callable[[Any], dict]:

@@ -132,13 +132,12 @@ def run(
     began = time.perf_counter()
     mesh = _mesh(batch)
     everywhere = NamedSharding(mesh, P())
-    key = jax.random.key(seed)
     state = State(jnp.zeros((), jnp.int32), start, optimizer.init(start))
     # The first dispatch donates these buffers, so they must not be the caller's.
     state = jax.device_put(jax.tree.map(jnp.array, state), everywhere)
-    data, key = jax.device_put((data, key), everywhere)
+    data, seeded = jax.device_put((data, jnp.uint32(seed)), everywhere)
     advance = jax.jit(_program(grad, optimizer, batch, dispatch, mesh), donate_argnums=0)
-    lowered = advance.lower(state, jnp.int32(0), data, key)
+    lowered = advance.lower(state, jnp.int32(0), data, seeded)
     identity = dict(
         method=grad.name,
         batch=batch,
@@ -154,7 +153,7 @@ def run(
         state, history = _resume(path, state, identity, everywhere)
     compiled = lowered.compile()
     if verbose:
-        _print_plan(grad, state, data, steps, batch, mesh, compiled, key)
+        _print_plan(grad, state, data, steps, batch, mesh, compiled)
 
     def measured(now):
         if probe is not None and (not history.step or history.step[-1] < now):
@@ -174,7 +173,7 @@ def run(
     while now < steps:
         end = min(now + dispatch, (now // every + 1) * every, steps)
         tick = time.perf_counter()
-        state, losses, ok = compiled(state, jnp.int32(end), data, key)
+        state, losses, ok = compiled(state, jnp.int32(end), data, seeded)
         losses, reached = np.asarray(losses), int(state.step)
         history.train_seconds += time.perf_counter() - tick
         history.losses.append(losses[: reached - now])
@@ -250,12 +249,12 @@ def _mesh(batch: int) -> Mesh:
     return Mesh(np.array(devices[:count]), ("tasks",))
 
 
-def draw(key: jax.Array, step: jax.Array, count: int, batch: int) -> tuple[jax.Array, jax.Array]:
+def draw(seed: jax.Array, step: jax.Array, count: int, batch: int) -> tuple[jax.Array, jax.Array]:
     """Indices (batch,) and keys (batch,) of the tasks of an outer step.
 
     Tasks are dealt out epoch by epoch, every epoch in an order of its own.
     """
-    key_order, key_tasks = jax.random.split(key)
+    key_order, key_tasks = jax.random.split(jax.random.key(seed))
     position = step * batch + jnp.arange(batch)
 
     def task(position):
@@ -267,15 +266,15 @@ def draw(key: jax.Array, step: jax.Array, count: int, batch: int) -> tuple[jax.A
 
 
 def _program(grad, optimizer, batch, dispatch, mesh) -> Callable:
-    """(state, end, data, key) -> state at `end` or before a bad step, losses, is all well."""
+    """(state, end, data, seed) -> state at `end` or before a bad step, losses, is all well."""
     direction = grad.step if mesh.size == 1 else _sharded(grad.step, mesh)
 
-    def advance(state, end, data, key):
+    def advance(state, end, data, seed):
         begin = state.step
 
         def one(carry):
             state, losses, _ = carry
-            index, keys = draw(key, state.step, data.count, batch)
+            index, keys = draw(seed, state.step, data.count, batch)
             values, towards = direction(state.start, data.take(index), keys)
             updates, optimizer_state = optimizer.update(towards, state.optimizer, state.start)
             start = optax.apply_updates(state.start, updates)
@@ -328,8 +327,8 @@ def _resume(path, state, identity, sharding):
     return jax.device_put(tree["state"], sharding), _History.read(tree["history"], info)
 
 
-def _print_plan(grad, state, data, steps, batch, mesh, compiled, key) -> None:
-    keys = jax.random.split(key, batch)
+def _print_plan(grad, state, data, steps, batch, mesh, compiled) -> None:
+    keys = jax.random.split(jax.random.key(0), batch)
     flops = cost.matmul_flops(grad.step, state.start, data.take(np.arange(batch)), keys)
     rate = cost.matmul_rate()
     left = steps - int(state.step)

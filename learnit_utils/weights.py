@@ -14,6 +14,7 @@ from safetensors.numpy import load as read_tensors
 from safetensors.numpy import save as tensors
 
 from learnit_utils import assets, fields
+from learnit_utils.checkpoint import plain
 from learnit_utils.fields import Field, Layer, Theta
 
 SUFFIX, MANIFEST = ".safetensors", "manifest.json"
@@ -57,12 +58,14 @@ def load(name_or_path: str | Path) -> Weights:
         folder, file = assets.PACKAGE / "weights", name + SUFFIX
     try:
         manifest = json.loads((folder / MANIFEST).read_text("utf8"))
-        entry = manifest.get(file)
     except FileNotFoundError:
-        manifest, entry = {}, None
-    except ValueError:
+        manifest = {}
+    except (ValueError, RecursionError):
         raise WeightsError(f"{folder / MANIFEST}: not JSON") from None
-    if entry is None:
+    entry = manifest.get(file) if isinstance(manifest, dict) else None
+    if isinstance(entry, dict) and not {"sha256", "bytes", "field"} <= entry.keys():
+        raise WeightsError(f"weights {name!r}: its entry lacks sha256, bytes or field")
+    if not isinstance(entry, dict):
         known = ", ".join(names()) or "none"
         hint = f"{MANIFEST} beside it does not name it" if given.suffix else f"shipped are {known}"
         raise WeightsError(f"weights {name!r}: {hint}")
@@ -83,9 +86,13 @@ def _read(data: bytes, entry: dict, name: str) -> Weights:
         f"layer_{i}.{k}": v.shape for i, la in enumerate(like) for k, v in la._asdict().items()
     }
     rated = any(n.startswith("rates_") for n in found)
-    for n in list(wanted) if rated else ():
+    steps = {found[n].shape[:1] for n in found if n.startswith("rates_")}
+    if rated and (len(steps) > 1 or steps & {(), (0,)}):
+        raise WeightsError(f"weights {name!r}: rates_ of {sorted(steps)} steps")
+    for n, shape in list(wanted.items()) if rated else ():
         n = n.replace("layer", "rates")
-        wanted[n] = found[n].shape if n in found else None
+        per_layer = n in found and found[n].shape[1:] == (1,) * len(shape)
+        wanted[n] = (*min(steps), *((1,) * len(shape) if per_layer else shape))
     for n in sorted(wanted.keys() | found.keys()):
         if n not in found or n not in wanted:
             where = "missing" if n not in found else "not a tensor of this field"
@@ -124,7 +131,7 @@ def save(
     arrays = {}
     for kind, layers in zip(PARTS, (theta, rates or [])):
         for i, layer in enumerate(layers):
-            arrays |= {f"{kind}_{i}.{k}": np.asarray(v) for k, v in layer._asdict().items()}
+            arrays |= {f"{kind}_{i}.{k}": plain(v) for k, v in layer._asdict().items()}
     for name, a in arrays.items():
         if not np.isfinite(a).all():
             raise WeightsError(f"{path}: {name} has values that are not finite")
@@ -133,8 +140,8 @@ def save(
     table = path.with_name(MANIFEST)
     manifest = json.loads(table.read_text("utf8")) if table.exists() else {}
     manifest[path.name] = entry
-    assets.write(path, data)
     text = json.dumps(dict(sorted(manifest.items())), indent=1, ensure_ascii=False) + "\n"
+    assets.write(path, data)
     assets.write(table, text.encode())
 
 

@@ -1,0 +1,64 @@
+"""What the benchmarks share: shortest times, threads, and the report as table, JSON or record."""
+
+import argparse
+import json
+import os
+import platform
+import time
+from pathlib import Path
+
+import jax
+
+
+def seconds(call, repeat):
+    """The shortest of `repeat` calls: what the machine needs when nothing disturbs it."""
+    times = []
+    for _ in range(repeat):
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def jitted(f, *args):
+    """A call of the compiled f that waits for its result, warmed up."""
+    compiled = jax.jit(f)
+    jax.block_until_ready(compiled(*args))
+    return lambda: jax.block_until_ready(compiled(*args))
+
+
+def threads():
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def main(name, doc, rounds, measure):
+    """Print the table, or JSON; --record keeps it for the book's page.
+
+    Args:
+        name: of the record, benchmarks/recorded/NAME.json.
+        doc: its first line describes the command.
+        rounds: how often everything is measured.
+        measure: () -> [(what, value, unit), ...].
+    """
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--record", action="store_true", help=f"into recorded/{name}.json")
+    arguments = parser.parse_args()
+    device = jax.devices()[0]
+    machine = f"{threads()} cores of {platform.machine()}"
+    machine = machine if device.platform == "cpu" else device.device_kind
+    rows = [dict(what=w, value=float(f"{v:.3g}"), unit=u) for w, v, u in measure()]
+    report = dict(machine=machine, jax=jax.__version__, rounds=rounds, rows=rows)
+    text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
+    if arguments.record:
+        path = Path(__file__).parent / "recorded" / f"{name}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, "utf8")
+    if arguments.json:
+        print(text, end="")
+        return
+    for row in report["rows"]:
+        print(f"{row['value']:>8g} {row['unit']:8} {row['what']}")
+    if not any("PyTorch" in row["what"] for row in rows):
+        print('PyTorch is not installed; pip install "learnit-utils[peer]" adds its rows')

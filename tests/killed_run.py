@@ -1,0 +1,79 @@
+"""A small training run for test_train.py, which starts it as a process of its own and kills it.
+
+    python killed_run.py OUT STAGE
+
+STAGE is "any", or the moment in the first save of this process at which it says `saving` and waits
+to be killed: fsync (the new file is written), before or after (it takes the name).
+"""
+
+import os
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+
+from learnit_utils import fields, inner, outer, tasks, train
+
+STEPS, EVERY = 600, 4
+
+
+def problem():
+    """A start, a meta-gradient, tasks: a tiny SIREN on random signals, minibatches drawn by key."""
+    field = fields.siren(width=8, depth=3, omega0=5.0, channels=1)
+    key_x, key_y = jax.random.split(jax.random.key(3))
+    x, y = jax.random.uniform(key_x, (40, 2)), jax.random.uniform(key_y, (7, 40, 1))
+
+    def some_points(f, task, key):
+        index = jax.random.choice(key, 40, (10,), replace=False)
+        return f(task.shared[index]), task.each[index]
+
+    loss = tasks.regression(field, some_points)
+    grad = outer.maml(loss, inner.sgd(loss, 2, 0.1))
+    return field.init(jax.random.key(0)), grad, tasks.Tasks(y, x)
+
+
+def run(out, pause=0.0, steps=STEPS, **options):
+    """The run, with a probe that takes its time."""
+    start, grad, data = problem()
+
+    def probe(start):
+        print("probe", flush=True)
+        time.sleep(pause)
+        return {"norm": float(sum(jnp.sum(a**2) for a in jax.tree.leaves(start)))}
+
+    options = dict(probe=probe, every=EVERY, dispatch=3, verbose=False) | options
+    optimizer = train.adam(1e-2, STEPS, decay="cosine", warmup=5, clip=1.0)
+    return train.run(grad, start, data, optimizer, steps, batch=3, seed=5, out=out, **options)
+
+
+def wait_inside_the_save(stage):
+    """Make the first save stop at a stage, long enough to be killed there."""
+    fsync, replace = os.fsync, os.replace
+
+    def here():
+        print("saving", flush=True)
+        time.sleep(60)
+
+    def slow_fsync(descriptor):
+        fsync(descriptor)
+        if stage == "fsync":
+            here()
+
+    def slow_replace(source, target):
+        if stage == "before":
+            here()
+        replace(source, target)
+        if stage == "after":
+            here()
+
+    os.fsync, os.replace = slow_fsync, slow_replace
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_debug_key_reuse", True)
+    out, stage = sys.argv[1:]
+    if stage != "any":
+        wait_inside_the_save(stage)
+    run(out, pause=0.02)
+    print("finished", flush=True)

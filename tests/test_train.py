@@ -1,0 +1,332 @@
+"""Training: resumed = uninterrupted, also after SIGKILL; devices agree; bad losses stop it."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import killed_run
+import numpy as np
+import optax
+import pytest
+
+from learnit_utils import checkpoint, evaluate, fields, inner, outer, recipes, tasks, train, weights
+from learnit_utils.signals.base import dataset
+
+TESTS = os.path.dirname(__file__)
+
+
+def same(a, b):
+    """Two pytrees are equal to the last bit."""
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for u, v in zip(jax.tree.leaves(a), jax.tree.leaves(b)):
+        np.testing.assert_array_equal(np.asarray(u), np.asarray(v))
+
+
+def told(history):
+    """A history without its clock."""
+    return {k: v for k, v in history.items() if k != "seconds"}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """The run of killed_run.py in one go, and the digest of its state at every save."""
+    out = tmp_path_factory.mktemp("whole")
+    digests, save = {}, checkpoint.save
+
+    def noted(path, tree, info):
+        digests[int(tree["state"].step)] = checkpoint.tree_digest(tree["state"])
+        save(path, tree, info)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "save", noted)
+        done = killed_run.run(out)
+    return done, digests
+
+
+# --- which tasks a step sees ------------------------------------------------------------------
+def test_every_epoch_visits_every_task_once_in_an_order_of_its_own():
+    count, batch = 10, 4
+    steps = 3 * count // batch + 1
+    index = [train.draw(jnp.uint32(0), jnp.int32(s), count, batch)[0] for s in range(steps)]
+    seen = np.concatenate(index)[: 3 * count].reshape(3, count)
+    assert all(sorted(epoch) == list(range(count)) for epoch in seen)
+    assert len({tuple(epoch) for epoch in seen}) == 3
+
+
+def test_every_visit_has_a_key_of_its_own():
+    keys = [train.draw(jnp.uint32(0), jnp.int32(s), 5, 4)[1] for s in range(6)]
+    data = [k.tobytes() for k in np.concatenate([jax.random.key_data(k) for k in keys])]
+    assert len(set(data)) == 24
+
+
+# --- learning ---------------------------------------------------------------------------------
+def test_a_run_learns_what_its_tasks_have_in_common():
+    """Parabolas with minima around 3: the start moves there, the reported loss falls."""
+
+    def loss(theta, task, key):
+        return (theta - task.each) ** 2
+
+    minima = 3 + 0.1 * jax.random.normal(jax.random.key(0), (50,))
+    grad = outer.maml(loss, inner.sgd(loss, 2, 0.1))
+    done = train.run(
+        grad, jnp.float32(0), tasks.Tasks(minima), optax.adam(0.05), 300, batch=5, verbose=False
+    )
+    assert abs(done.start - minima.mean()) < 0.1
+    assert done.history["loss"].shape == (300, 5)
+    assert done.history["loss"][-20:].mean() < 0.02 * done.history["loss"][:20].mean()
+
+
+@pytest.mark.parametrize("options", [dict(dispatch=1), dict(dispatch=17), dict(every=1000)])
+def test_how_the_steps_are_cut_changes_no_bit(options, uninterrupted):
+    done = killed_run.run(None, **options)
+    same(done.start, uninterrupted[0].start)
+    np.testing.assert_array_equal(done.history["loss"], uninterrupted[0].history["loss"])
+
+
+def test_a_run_leaves_the_callers_arrays_alone():
+    start, grad, data = killed_run.problem()
+    train.run(grad, start, data, optax.sgd(0.1), 3, verbose=False)
+    assert all(not leaf.is_deleted() for leaf in jax.tree.leaves(start))
+
+
+def test_the_plan_comes_before_the_first_step(capsys):
+    start, grad, data = killed_run.problem()
+    train.run(grad, start, data, optax.sgd(0.1), 2)
+    out, err = capsys.readouterr()
+    assert out.startswith("2 outer steps of maml, 3 tasks each, on 1 x ")
+    assert all(word in out for word in ("GFLOP", "peak memory", "expected"))
+    assert "step/s" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(steps=0), "steps = 0: at least 1"),
+        (dict(steps=5, batch=0), "batch = 0: at least 1"),
+        (dict(steps=5, batch=8), "batch = 8: at most the 7 tasks there are"),
+        (dict(steps=5, every=0), "every = 0: at least 1"),
+    ],
+)
+def test_impossible_counts_are_refused(options, message):
+    start, grad, data = killed_run.problem()
+    with pytest.raises(ValueError, match=message):
+        train.run(grad, start, data, optax.sgd(0.1), **options)
+
+
+def test_schedules_of_the_outer_optimiser():
+    def sizes(**options):
+        optimizer = train.adam(1.0, 100, **options)
+        state, found = optimizer.init(jnp.zeros(1)), []
+        for _ in range(101):
+            update, state = optimizer.update(jnp.ones(1), state)
+            found.append(-float(update[0]))
+        return np.array(found)
+
+    np.testing.assert_allclose(sizes(), 1, rtol=1e-4)
+    cosine = sizes(decay="cosine", warmup=10)
+    np.testing.assert_allclose(cosine[:11], np.arange(11) / 10, atol=1e-4)
+    assert (np.diff(cosine[10:]) < 0).all()
+    np.testing.assert_allclose(cosine[100], 0.01, atol=1e-3)
+    with pytest.raises(ValueError, match="decay = 'step': one of constant, cosine"):
+        train.adam(1.0, 10, decay="step")
+
+
+# --- resuming ---------------------------------------------------------------------------------
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, uninterrupted):
+    for steps in (3, 30, 77, killed_run.STEPS):
+        done = killed_run.run(tmp_path, steps=steps)
+    same(done.start, uninterrupted[0].start)
+    np.testing.assert_array_equal(done.history["loss"], uninterrupted[0].history["loss"])
+    again = killed_run.run(tmp_path)
+    same(again.start, done.start)
+    same(told(again.history), told(done.history))
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        (lambda p: dict(p, seed=9), "seed is 5 there and 9 here"),
+        (lambda p: dict(p, batch=2), "batch is 3 there and 2 here"),
+        (lambda p: dict(p, optimizer=optax.adam(2e-2)), "program is"),
+        (lambda p: dict(p, start=jax.tree.map(lambda a: 2 * a, p["start"])), "start is"),
+        (lambda p: dict(p, data=p["data"].take(slice(0, 6))), "data is"),
+    ],
+)
+def test_another_run_is_not_continued(tmp_path, change, names):
+    start, grad, data = killed_run.problem()
+    settings = dict(start=start, data=data, optimizer=optax.adam(1e-2), batch=3, seed=5)
+
+    def run(p, **options):
+        kept = dict(batch=p["batch"], seed=p["seed"], out=tmp_path, verbose=False, **options)
+        return train.run(grad, p["start"], p["data"], p["optimizer"], 4, **kept)
+
+    run(settings)
+    before = (tmp_path / train.STATE).read_bytes()
+    with pytest.raises(train.TrainError, match=names) as error:
+        run(change(settings))
+    assert "\n" not in str(error.value)
+    assert (tmp_path / train.STATE).read_bytes() == before
+    run(change(settings), resume=False)
+    assert (tmp_path / train.STATE).read_bytes() != before
+
+
+def test_a_damaged_state_is_refused(tmp_path):
+    killed_run.run(tmp_path, steps=4)
+    path = tmp_path / train.STATE
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(train.TrainError, match=r"damaged.*resume=False begins anew"):
+        killed_run.run(tmp_path)
+
+
+def start_and_kill(out, stage, r):
+    """Kill the child at a random moment or inside a save; returns whether it had ended before."""
+    command = [sys.executable, os.path.join(TESTS, "killed_run.py"), str(out), stage]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    word = "probe" if stage == "any" else "saving"
+    for line in child.stdout:
+        if line.strip() in (word, "finished"):
+            break
+    if stage == "any":
+        time.sleep(r.uniform(0, 0.15))
+    child.send_signal(signal.SIGKILL)
+    child.stdout.close()
+    return child.wait() == 0
+
+
+def test_twenty_kills_change_no_bit(tmp_path, uninterrupted):
+    """15 at random moments, 5 inside a save: each leaves a state the uninterrupted run had too."""
+    whole, digests = uninterrupted
+    r = random.Random(0)
+    stages = ["any"] * 15 + ["fsync", "before", "after", "fsync", "before"]
+    r.shuffle(stages)
+    reached, path = [], tmp_path / train.STATE
+    for stage in stages:
+        assert not start_and_kill(tmp_path, stage, r), "the run ended before it could be killed"
+        if path.exists():
+            found, _ = checkpoint.read(path)
+            step = int(found["['state'].step"])
+            start, _, _ = killed_run.problem()
+            optimizer = train.adam(1e-2, killed_run.STEPS, decay="cosine", warmup=5, clip=1.0)
+            state = train.State(jnp.zeros((), jnp.int32), start, optimizer.init(start))
+            history = dict.fromkeys(("loss", "step", "seconds", "norm"))
+            tree, _ = checkpoint.load(path, dict(state=state, history=history))
+            assert checkpoint.tree_digest(tree["state"]) == digests[step]
+            reached.append(step)
+    assert reached == sorted(reached)
+    assert len(set(reached)) > 5
+    done = killed_run.run(tmp_path)
+    same(done.start, whole.start)
+    same(told(done.history), told(whole.history))
+
+
+# --- what is not finite -----------------------------------------------------------------------
+def test_a_bad_loss_stops_the_run_at_its_step_and_keeps_the_state_before(tmp_path):
+    start, grad, data = killed_run.problem()
+    broken = data._replace(each=data.each.at[4].set(jnp.nan))
+    orders = [train.draw(jnp.uint32(5), jnp.int32(s), 7, 3)[0] for s in range(5)]
+    bad = next(s for s, index in enumerate(orders) if 4 in index)
+    optimizer = optax.adam(1e-2)
+
+    def run(data, steps, out):
+        return train.run(grad, start, data, optimizer, steps, seed=5, out=out, verbose=False)
+
+    with pytest.raises(train.TrainError, match=f"^outer step {bad + 1}: losses .*nan") as error:
+        run(broken, 30, tmp_path)
+    assert "\n" not in str(error.value)
+    found, _ = checkpoint.read(tmp_path / train.STATE)
+    assert int(found["['state'].step"]) == bad
+    if bad:
+        good = run(data, bad, None)
+        np.testing.assert_array_equal(found["['state'].start[0].w"], good.start[0].w)
+    else:
+        np.testing.assert_array_equal(found["['state'].start[0].w"], start[0].w)
+    with pytest.raises(train.TrainError, match=f"outer step {bad + 1}"):
+        run(broken, 30, tmp_path)
+
+
+def test_weights_that_overflow_stop_the_run():
+    def loss(theta, task, key):
+        return jnp.sum(theta * task.each)
+
+    grad = outer.maml(loss, inner.sgd(loss, 0, 0.1))
+    huge = optax.sgd(3e38)
+    with pytest.raises(train.TrainError, match=r"outer step 2: .*weights are not all finite"):
+        train.run(grad, jnp.zeros(2), tasks.Tasks(jnp.ones((4, 2))), huge, 9, verbose=False)
+
+
+# --- devices ----------------------------------------------------------------------------------
+SHARDED = """
+import sys, jax, numpy as np, optax, killed_run
+from learnit_utils import train
+start, grad, data = killed_run.problem()
+data = data._replace(each=np.concatenate([data.each] * 3))
+done = train.run(grad, start, data, optax.sgd(0.1), 12, batch=8)
+flat = np.concatenate([np.ravel(a) for a in jax.tree.leaves(done.start)])
+np.savez(sys.argv[1], flat=flat, loss=done.history["loss"], devices=len(jax.devices()))
+"""
+
+
+def test_one_two_and_eight_devices_agree(tmp_path):
+    found = {}
+    for count in (1, 2, 8):
+        flags = f"--xla_force_host_platform_device_count={count}"
+        file = str(tmp_path / f"{count}.npz")
+        environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": TESTS}
+        command = [sys.executable, "-c", SHARDED, file]
+        run = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        assert f"8 tasks each, on {count} x" in run.stdout
+        found[count] = np.load(file)
+        assert found[count]["devices"] == count
+    for count in (2, 8):
+        for name in ("flat", "loss"):
+            np.testing.assert_allclose(found[count][name], found[1][name], rtol=0, atol=1e-6)
+
+
+# --- recipes ----------------------------------------------------------------------------------
+TINY = recipes.Recipe(
+    size=12, field=dict(kind="siren", width=8, depth=3, omega0=10.0, channels=1), steps=6
+)
+
+
+@pytest.mark.parametrize("change", [{}, dict(method="reptile"), dict(rates="parameter_step")])
+def test_the_score_in_the_manifest_is_that_of_the_saved_weights(tmp_path, change):
+    import dataclasses
+
+    recipe = dataclasses.replace(TINY, **change)
+    path = recipes.execute("tiny", recipe, tmp_path, verbose=False)
+    saved = weights.load(path)
+    assert saved.field == fields.build(**recipe.field)
+    parts = recipes.build(recipe)
+    start = inner.Start(saved.theta, saved.rates) if saved.rates else saved.theta
+    for split in ("validation", "test"):
+        score = evaluate.psnr_after(parts.loss, parts.adapt, start, getattr(parts.data, split))
+        assert score == pytest.approx(saved.info["scores"][f"{split}_psnr"], abs=1e-4)
+    assert saved.info["history"]["psnr"][-1] == pytest.approx(
+        saved.info["scores"]["validation_psnr"], abs=1e-3
+    )
+    assert saved.info["settings"]["steps"] == 6
+    assert saved.info["versions"]["jax"] == jax.__version__
+
+
+def test_every_recipe_can_be_built():
+    for name, recipe in recipes.RECIPES.items():
+        parts = recipes.build(recipe)
+        assert parts.grad.name == recipe.method, name
+        jax.eval_shape(parts.optimizer.init, parts.start)
+
+
+def test_validation_is_the_mean_psnr_after_adaptation(rng):
+    field = fields.siren(width=8, depth=3, omega0=10.0, channels=1)
+    many = tasks.images(dataset(rng.uniform(size=(5, 6, 6, 1)).astype(np.float32), "abcde"))
+    loss = tasks.regression(field)
+    adapt, theta = inner.sgd(loss, 2, 0.1), field.init(jax.random.key(0))
+    probe = train.validation(outer.maml(loss, adapt), many)(theta)
+    assert probe["psnr"] == pytest.approx(evaluate.psnr_after(loss, adapt, theta, many), abs=1e-4)
