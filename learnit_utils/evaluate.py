@@ -4,6 +4,7 @@ PSNR here is -10 log10 of the loss, in dB for signals with peak 1.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -46,6 +47,14 @@ def trajectory(
     The key of a task's last measurement is the one that meta-training uses for it, so column K is
     the quantity that `outer` reports.
     """
+    return decibel(_trajectories(loss, adapt)(start, tasks, _keys(tasks, seed)))
+
+
+# Compiled programs are kept by the functions they are made of, so that a table of many starts,
+# seeds and step sizes compiles once.
+@lru_cache(maxsize=128)
+def _trajectories(loss, adapt):
+    """(start, tasks, keys) -> losses (count, K + 1)."""
 
     def one(start, task, key):
         key_inner, key_outer = jax.random.split(key)
@@ -55,7 +64,24 @@ def trajectory(
     def run(start, tasks, keys):
         return _over_tasks(lambda task, key: one(start, task, key), tasks, keys)
 
-    return decibel(jax.jit(run)(start, tasks, _keys(tasks, seed)))
+    return jax.jit(run)
+
+
+@lru_cache(maxsize=128)
+def _descent(loss, optimizer, steps):
+    """adapt for an optax transform; nothing is differentiated twice here, so nothing is kept."""
+    return inner.descend(loss, steps, optimizer, keep=0)
+
+
+@lru_cache(maxsize=128)
+def _rated(loss, make, steps):
+    """adapt for ((rate, theta), task, key), the optimiser made from a traced step size."""
+
+    def adapt(start, task, key):
+        rate, theta = start
+        return inner.descend(loss, steps, make(rate), keep=0)(theta, task, key)
+
+    return adapt
 
 
 def psnr_after(loss: Callable, adapt: Callable, start: Any, tasks: Tasks, seed: int = 0) -> float:
@@ -72,8 +98,7 @@ def curve(
     seed: int = 0,
 ) -> np.ndarray:
     """PSNR in dB at steps 0 ... steps of any optimiser, for every task: (count, steps + 1)."""
-    adapt = inner.descend(loss, steps, optimizer, keep=0)
-    return trajectory(loss, adapt, theta, tasks, seed)
+    return trajectory(loss, _descent(loss, optimizer, steps), theta, tasks, seed)
 
 
 class Tuned(NamedTuple):
@@ -105,18 +130,9 @@ def tune(
     """
     if not len(rates):
         raise ValueError("rates: at least one step size")
-
-    def one(rate, task, key):
-        adapt = inner.descend(loss, steps, optimizer(rate), keep=0)
-        key_inner, key_outer = jax.random.split(key)
-        end, losses = adapt(theta, task, key_inner)
-        return jnp.append(losses, loss(end, task, key_outer))
-
-    def run(rate, tasks, keys):
-        return _over_tasks(lambda task, key: one(rate, task, key), tasks, keys)
-
-    run = jax.jit(run)
-    psnr = np.stack([decibel(run(jnp.float32(r), tasks, _keys(tasks, seed))) for r in rates])
+    adapt = _rated(loss, optimizer, steps)
+    psnr = [trajectory(loss, adapt, (jnp.float32(r), theta), tasks, seed) for r in rates]
+    psnr = np.stack(psnr)
     scores = np.nan_to_num(psnr[:, :, -1].mean(axis=1), nan=-np.inf)
     best = int(scores.argmax())
     return Tuned(float(rates[best]), tuple(rates), psnr, best in (0, len(rates) - 1))
@@ -150,9 +166,9 @@ def compare(
     for name, thetas in starts.items():
         for o, (optimizer, rates) in optimizers.items():
             tuned = tune(loss, thetas[0], tuners, optimizer, rates, steps)
-            best = optimizer(tuned.rate)
+            adapt, rate = _rated(loss, optimizer, steps), jnp.float32(tuned.rate)
             after = [
-                curve(loss, theta, case, best, steps)[:, -1].mean()
+                psnr_after(loss, adapt, (rate, theta), case)
                 for theta, case in zip(thetas, cases, strict=True)
             ]
             table[name, o] = Compared(interval(after), tuned)
@@ -200,8 +216,12 @@ def interval(values, groups: Sequence | None = None, level: float = 0.95) -> Int
 # --- other starts ---------------------------------------------------------------------------
 def fit(loss: Callable, theta: Theta, task: Tasks, optimizer, steps: int) -> Theta:
     """theta after `steps` steps of an optax transform on one task."""
-    adapt = jax.jit(inner.descend(loss, steps, optimizer, keep=0))
-    return adapt(theta, task, jax.random.key(0))[0]
+    return _fitting(loss, optimizer, steps)(theta, task, jax.random.key(0))[0]
+
+
+@lru_cache(maxsize=128)
+def _fitting(loss, optimizer, steps):
+    return jax.jit(_descent(loss, optimizer, steps))
 
 
 def mean_start(

@@ -5,7 +5,8 @@ The cell is the schema. Every line reads
     name: type = default  # help, in [low, high]        a range: [ ] closed, ( ) open ends
     name: type = default  # help, one of a, b, c        a choice
 
-with type int, float, bool, str, list[int] or list[float]; a range holds for each entry of a list.
+with type int, float, bool, str, list[int], list[float] or list[str]; a range or a choice holds for
+each entry of a list. A long list may take several lines, with the comment on the last.
 """
 
 import ast
@@ -29,9 +30,10 @@ _KINDS = {
     "str": (str, "text"),
     "list[int]": (int, "whole numbers separated by commas, each"),
     "list[float]": (float, "finite numbers separated by commas, each"),
+    "list[str]": (str, "texts separated by commas, each"),
 }
 _RANGE = re.compile(r",?\s*(?:each )?in ([\[(])\s*([^,\s]+),\s*([^\])\s]+)\s*([\])])\s*$")
-_CHOICE = re.compile(r",?\s*one of ([\w.+-]+(?:, [\w.+-]+)*)\s*$")
+_CHOICE = re.compile(r",?\s*(?:each )?one of ([\w.+-]+(?:, [\w.+-]+)*)\s*$")
 
 
 class ParameterError(ValueError):
@@ -70,9 +72,10 @@ class Parameter:
     @property
     def allowed(self) -> str:
         """What may stand here, in words: "a whole number in [1, 1024]"."""
-        if self.choices:
-            return f"one of {', '.join(self.choices)}"
         words = _KINDS[self.type][1]
+        if self.choices:
+            many = f"{words} " if self.type.startswith("list") else ""
+            return f"{many}one of {', '.join(self.choices)}"
         if self.low is None:
             return words.removesuffix(", each")
         low, high = (int(v) if v == int(v) else v for v in (self.low, self.high))
@@ -80,14 +83,12 @@ class Parameter:
 
     @cached_property
     def _adapter(self) -> TypeAdapter:
-        if self.choices:
-            return TypeAdapter(Literal[self.choices])
-        base = _KINDS[self.type][0]
+        base = Literal[self.choices] if self.choices else _KINDS[self.type][0]
         limits: dict[str, Any] = {"allow_inf_nan": False} if base is float else {}
         if self.low is not None:
             limits["ge" if self.ends[0] == "[" else "gt"] = self.low
             limits["le" if self.ends[1] == "]" else "lt"] = self.high
-        entry = Annotated[base, Field(**limits)]
+        entry = Annotated[base, Field(**limits)] if limits else base
         many = self.type.startswith("list")
         return TypeAdapter(Annotated[list[entry], Field(min_length=1)] if many else entry)
 
@@ -100,6 +101,7 @@ class Parameter:
         given = value
         if isinstance(value, str) and self.type.startswith("list"):
             value = value.strip().removeprefix("[").removesuffix("]").split(",")
+            value = [entry.strip() for entry in value]
         lax = isinstance(value, str) or (isinstance(value, list) and isinstance(given, str))
         try:
             return self._adapter.validate_python(value, strict=None if lax else True)

@@ -72,12 +72,12 @@ def outer_step() -> Figure:
         ("outer", "inner", r"$\theta_0$, task"),
         ("inner", "loss", r"$\theta_k$, task"),
         ("loss", "inner", r"$\nabla L_T(\theta_k)$", "dashed"),
-        ("inner", "inner", r"$\theta_{k+1} = \theta_k - \alpha \nabla L_T(\theta_k)$"),
+        ("inner", "inner", r"$\theta_{k+1} = \theta_k - \alpha \nabla L_T$"),
         ("inner", "outer", r"$\theta_K$", "dashed"),
-        ("outer", "loss", r"$\theta_K$, task: the loss after adaptation"),
+        ("outer", "loss", r"$\theta_K$: the loss after adaptation"),
         ("outer", "outer", "back through the K steps"),
         ("outer", "train", "losses, direction", "dashed"),
-        ("train", "train", "the outer optimiser moves the start"),
+        ("train", "train", "Adam moves the start"),
     ]
     loops = [(0, 10, "every outer step"), (2, 8, "every task"), (3, 5, "k = 0, ..., K - 1")]
     return diagrams.sequence(actors, messages, loops=loops)

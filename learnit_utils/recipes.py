@@ -12,6 +12,7 @@ import optax
 from learnit_utils import chapter, evaluate, fields, inner, outer, tasks, train, weights
 from learnit_utils.fields import Field
 from learnit_utils.signals import faces
+from learnit_utils.signals.base import Dataset
 
 SIGNALS = {"faces": faces}
 
@@ -23,6 +24,7 @@ class Recipe:
     signals: str = "faces"  # a module of learnit_utils.signals
     size: int = 64  # pixels of a side
     gray: bool = True
+    folder: str = ""  # of the real CelebA, for signals "faces"; empty: what ships or installs
     field: dict = dataclasses.field(
         default_factory=lambda: dict(kind="siren", width=256, depth=5, omega0=30.0, channels=1)
     )
@@ -38,6 +40,13 @@ class Recipe:
     batch: int = 3
     steps: int = 5000
     seed: int = 0
+
+    def load(self, split: str) -> Dataset:
+        """The signals of a split."""
+        options = dict(size=self.size, gray=self.gray)
+        if self.folder:
+            return faces.celeba(self.folder, split, **options)
+        return SIGNALS[self.signals].load(split, **options)
 
 
 RECIPES = {
@@ -68,7 +77,7 @@ class Parts(NamedTuple):
 def build(recipe: Recipe) -> Parts:
     """Everything a run of this recipe needs."""
     r = recipe
-    data = tasks.splits(SIGNALS[r.signals].load, size=r.size, gray=r.gray)
+    data = tasks.splits(r.load)
     field = fields.build(**r.field)
     loss = tasks.regression(field)
     start = field.init(jax.random.key(r.seed))
@@ -113,7 +122,6 @@ def execute(name: str, recipe: Recipe, out: Path, into: Path | None = None, **op
     )
     learned = done.start if isinstance(done.start, inner.Start) else inner.Start(done.start, None)
     path = (into or out / name) / (name + weights.SUFFIX)
-    load = SIGNALS[recipe.signals].load
     weights.save(
         path,
         p.field,
@@ -123,7 +131,7 @@ def execute(name: str, recipe: Recipe, out: Path, into: Path | None = None, **op
         settings=dataclasses.asdict(recipe),
         seed=recipe.seed,
         steps=recipe.steps,
-        data={s: load(s, size=recipe.size, gray=recipe.gray).provenance for s in ("train", "test")},
+        data={s: recipe.load(s).provenance for s in ("train", "validation", "test")},
         scores={
             f"{split}_psnr": evaluate.psnr_after(p.loss, p.adapt, done.start, tasks_of)
             for split, tasks_of in (("validation", p.data.validation), ("test", p.data.test))

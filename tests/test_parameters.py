@@ -234,3 +234,14 @@ def test_profiles_of_a_chapter_fit_its_schema(name):
         values = runner.profile_values(ROOT, profile, name)
         assert values
         resolve(schema, values)
+
+
+def test_a_list_of_choices_may_take_several_lines():
+    cell = 'starts: list[str] = [\n    "a",\n    "b",\n]  # runs, each one of a, b, c\n'
+    starts = parse_cell(cell)["starts"]
+    assert starts.default == ["a", "b"]
+    assert starts.check("c, a") == ["c", "a"]
+    assert starts.check("[b]") == ["b"]
+    for wrong in ("d", "a,,b", [], ["a", 1], "a b"):
+        with pytest.raises(ParameterError, match="texts separated by commas, each one of a, b, c"):
+            starts.check(wrong)

@@ -1,0 +1,45 @@
+"""Portraits of the core can be drawn, and say what the core does."""
+
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from learnit_utils import fields, figures, portraits, tasks
+from learnit_utils.signals.base import dataset
+
+
+@pytest.fixture(autouse=True)
+def style():
+    with plt.rc_context():
+        figures.use_style()
+        yield
+        plt.close("all")
+
+
+def texts(fig):
+    return " ".join(t.get_text() for t in fig.findobj(plt.Text))
+
+
+@pytest.mark.parametrize("method", ["maml", "fomaml", "reptile"])
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_only_maml_passes_the_hessians(method, steps):
+    drawn = texts(portraits.gradient_path(method, steps))
+    assert drawn.count(r"\nabla^2") == (steps if method == "maml" else 0)
+    assert rf"\theta_{steps}" in drawn
+
+
+def test_shapes_are_those_of_the_objects():
+    field = fields.siren(width=32, depth=4, channels=2)
+    drawn = texts(portraits.network(field, field.init(jax.random.key(0))))
+    assert all(shape in drawn for shape in ("(2, 32)", "(32, 32)", "(32, 2)"))
+    pictures = np.zeros((3, 16, 16, 2), np.float32)
+    drawn = texts(portraits.data_flow((218, 178), 16, tasks.images(dataset(pictures, "abc"))))
+    assert all(shape in drawn for shape in ("178 × 178", "(256, 2)", "16 × 16"))
+
+
+@pytest.mark.parametrize("draw", [portraits.outer_step, portraits.run_states])
+def test_the_loops_and_states_fit_the_page(draw):
+    fig = draw()
+    assert fig.get_figwidth() <= 7.6
+    assert len(texts(fig)) > 100
