@@ -37,9 +37,10 @@ test: setup
 
 bench: setup
 	@mkdir -p _build
-	@$(BIN)/python benchmarks/fields.py
-	@$(BIN)/python benchmarks/fields.py --json > _build/bench-fields.json
-	@echo "as JSON: _build/bench-fields.json"
+	@for name in fields meta_step; do \
+	  $(BIN)/python benchmarks/$$name.py --json > _build/bench-$$name.json && \
+	  $(BIN)/python benchmarks/timing.py _build/bench-$$name.json || exit 1; done
+	@echo "as JSON: _build/bench-*.json"
 
 lab: setup
 	@$(BIN)/jupyter lab notebooks

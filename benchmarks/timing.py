@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+import sys
 import time
 from pathlib import Path
 
@@ -55,10 +56,16 @@ def main(name, doc, rounds, measure):
         path = Path(__file__).parent / "recorded" / f"{name}.json"
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, "utf8")
-    if arguments.json:
-        print(text, end="")
-        return
-    for row in report["rows"]:
-        print(f"{row['value']:>8g} {row['unit']:8} {row['what']}")
-    if not any("PyTorch" in row["what"] for row in rows):
-        print('PyTorch is not installed; pip install "learnit-utils[peer]" adds its rows')
+    print(text if arguments.json else table(report), end="")
+
+
+def table(report):
+    """A report for people."""
+    lines = [f"{row['value']:>8g} {row['unit']:8} {row['what']}" for row in report["rows"]]
+    if not any("PyTorch" in row["what"] for row in report["rows"]):
+        lines.append('PyTorch is not installed; pip install "learnit-utils[peer]" adds its rows')
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(table(json.loads(Path(sys.argv[1]).read_text("utf8"))), end="")

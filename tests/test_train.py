@@ -15,6 +15,7 @@ import optax
 import pytest
 
 from learnit_utils import checkpoint, evaluate, fields, inner, outer, recipes, tasks, train, weights
+from learnit_utils.__main__ import main
 from learnit_utils.signals.base import dataset
 
 TESTS = os.path.dirname(__file__)
@@ -330,3 +331,50 @@ def test_validation_is_the_mean_psnr_after_adaptation(rng):
     adapt, theta = inner.sgd(loss, 2, 0.1), field.init(jax.random.key(0))
     probe = train.validation(outer.maml(loss, adapt), many)(theta)
     assert probe["psnr"] == pytest.approx(evaluate.psnr_after(loss, adapt, theta, many), abs=1e-4)
+
+
+# --- the command ------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing"], "'nothing': one of faces64_maml, "),
+        (["faces64_maml", "--steps", "0"], "--steps = 0: at least 1"),
+        (["faces64_maml", "--steps", "many"], "invalid int value: 'many'"),
+        (["faces64_maml", "--rate", "1"], "unknown argument '--rate'"),
+        ([], "the following arguments are required: name"),
+    ],
+)
+def test_the_command_refuses_what_it_cannot_train(arguments, message, capsys):
+    assert main(["train", *arguments]) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+
+
+def test_the_command_trains_and_continues(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(recipes.RECIPES, "tiny", TINY)
+    out, into = str(tmp_path / "runs"), str(tmp_path / "weights")
+    assert main(["train", "tiny", "--out", out, "--into", into, "--steps", "3"]) == 0
+    path = capsys.readouterr().out.splitlines()[-1]
+    assert weights.load(path).info["steps"] == 3
+    assert main(["train", "tiny", "--out", out, "--into", into]) == 0
+    assert capsys.readouterr().out.startswith("3 outer steps of maml")
+    assert weights.load(path).info["steps"] == 6
+    state = tmp_path / "runs/tiny" / train.STATE
+    state.write_bytes(state.read_bytes()[:-1])
+    assert main(["train", "tiny", "--out", out, "--into", into]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("learnit: ")
+
+
+def test_a_chapter_obtains_weights_from_the_book_a_run_or_a_path(tmp_path, monkeypatch):
+    monkeypatch.setitem(recipes.RECIPES, "tiny", TINY)
+    monkeypatch.chdir(tmp_path)
+    trained = recipes.obtain("train", "tiny", steps=2)
+    assert trained.info["steps"] == 2
+    folder = tmp_path / "runs/training"
+    for choice in (folder, folder / "tiny", folder / "tiny/tiny.safetensors"):
+        same(recipes.obtain(str(choice), "tiny").theta, trained.theta)
+    with pytest.raises(weights.WeightsError):
+        recipes.obtain(str(tmp_path), "tiny")
+    with pytest.raises(weights.WeightsError, match="weights 'tiny': shipped are"):
+        recipes.obtain("book", "tiny")

@@ -11,7 +11,8 @@ import re
 import sys
 from pathlib import Path
 
-from learnit_utils.signals import photos
+from learnit_utils import weights
+from learnit_utils.signals import faces, photos
 
 sys.path.insert(0, str(Path(__file__).parent))
 import drawings
@@ -68,16 +69,20 @@ def provenance(app) -> str:
     return _table(head, rows)
 
 
-def photo_sets(app) -> str:
-    """The splits of the shipped photographs, with the hash of their arrays."""
+def _sets(signals, what) -> str:
     rows = []
     for split in ("train", "validation", "test"):
-        d = photos.load(split)
+        d = signals.load(split)
         p = d.provenance
         rows.append(
             [split, p["count"], "×".join(map(str, d.arrays.shape[1:])), p["data_sha256"][:16]]
         )
-    return _table(["split", "photographs", "size", "SHA-256 of the arrays (first 16 digits)"], rows)
+    return _table(["split", what, "size", "SHA-256 of the arrays (first 16 digits)"], rows)
+
+
+def photo_sets(app) -> str:
+    """The splits of the shipped photographs, with the hash of their arrays."""
+    return _sets(photos, "photographs")
 
 
 def photo_credits(app) -> str:
@@ -100,10 +105,35 @@ def idea(app) -> str:
 
 def benchmarks(app) -> str:
     """What `make bench` measured when it was last recorded."""
-    recorded = json.loads((Path(app.srcdir) / "benchmarks/recorded/fields.json").read_text("utf8"))
-    rows = [[r["what"], r["value"], r["unit"]] for r in recorded["rows"]]
-    machine = f"Recorded on {recorded['machine']}, JAX {recorded['jax']}.\n\n"
-    return machine + _table(["measured", "value", "unit"], rows)
+    pages = []
+    for path in sorted((Path(app.srcdir) / "benchmarks/recorded").glob("*.json")):
+        recorded = json.loads(path.read_text("utf8"))
+        rows = [[r["what"], r["value"], r["unit"]] for r in recorded["rows"]]
+        head = f"**`benchmarks/{path.stem}.py`**, recorded on {recorded['machine']}, "
+        head += f"JAX {recorded['jax']}, medians of {recorded['rounds']} rounds.\n\n"
+        pages.append(head + _table(["measured", "value", "unit"], rows))
+    return "\n\n".join(pages)
+
+
+def face_sets(app) -> str:
+    """The splits of the ORL faces, with the hash of their arrays."""
+    return _sets(faces, "faces")
+
+
+def starts(app) -> str:
+    """Every shipped start: how it was learned, in how long, and its scores."""
+    rows = []
+    for name in weights.names():
+        i = weights.load(name).info
+        s = i["settings"]
+        outer = f"Adam {s['outer_lr']:g}, {s['decay']}, {i['steps']} x {s['batch']} faces"
+        inner = f"{s['inner_steps']} x SGD {s['inner_lr']:g}"
+        inner += f", learned per {s['rates'].replace('_', ' and ')}" if s["rates"] else ""
+        scores = [f"{i['scores'][f'{split}_psnr']:.2f}" for split in ("validation", "test")]
+        wall = f"{i['wall_seconds'] / 60:.0f} min"
+        rows.append([f"`{name}`", i["method"], inner, outer, wall, *scores, i["device"]])
+    head = ["weights", "method", "inner", "outer", "learned in", "validation (dB)", "test (dB)"]
+    return _table([*head, "device"], rows)
 
 
 GENERATED = dict(
@@ -113,6 +143,8 @@ GENERATED = dict(
     numbers=numbers,
     provenance=provenance,
     photo_sets=photo_sets,
+    face_sets=face_sets,
+    starts=starts,
     photo_credits=photo_credits,
 )
 
