@@ -4,8 +4,9 @@
 
 The step is the first document's: SIREN 256 x 5, omega0 30, 64 x 64 gray, three faces, two inner
 steps of 0.01, Adam of 1e-5. Everything is measured in turn in one process, `ROUNDS` times; a row is
-the median. The floor is the step's FLOPs, counted by XLA on a program without loops and without
-anything computed twice, over the rate of a 2048^3 float32 product of the same round.
+the median of its best of two calls, each of `SCAN` outer steps (PyTorch: one). The floor is the
+step's FLOPs over the rate of a 2048^3 float32 product of the same round; XLA counts them on the
+plain way, where there is no loop, nothing is computed twice and a sine is no polynomial.
 """
 
 import statistics
@@ -87,7 +88,10 @@ def by_hand(loss):
 
 
 def torch_step(theta, few):
-    """The same step in PyTorch: torch.func for the gradients, torch.optim.Adam; None without it."""
+    """The same step in PyTorch, name -> call, and its meta-gradient; None without PyTorch.
+
+    Twice: gradients by torch.func, and by autograd with create_graph; torch.optim.Adam for both.
+    """
     try:
         import torch
     except ModuleNotFoundError:
@@ -99,29 +103,44 @@ def torch_step(theta, few):
     def loss(leaves, y):
         h = x
         for w, b in zip(leaves[0:-2:2], leaves[1:-2:2]):
-            h = torch.sin(30.0 * (h @ w + b))
-        return ((h @ leaves[-2] + leaves[-1] + 0.5 - y) ** 2).mean()
+            h = torch.sin(30.0 * torch.addmm(b, h, w))
+        return ((torch.addmm(leaves[-1], h, leaves[-2]) + 0.5 - y) ** 2).mean()
 
-    def meta_loss(leaves):
+    def recorded(adapted, y):
+        return torch.autograd.grad(loss(adapted, y), adapted, create_graph=True)
+
+    def meta_loss(leaves, inner_gradient):
         total = 0.0
         for y in ys:
             adapted = leaves
             for _ in range(K):
-                grads = torch.func.grad(loss)(adapted, y)
+                grads = inner_gradient(adapted, y)
                 adapted = tuple(t - LR * g for t, g in zip(adapted, grads))
             total = total + loss(adapted, y)
         return total / BATCH
 
-    parameters = [leaf.clone().requires_grad_() for leaf in leaves]
-    optimizer = torch.optim.Adam(parameters, 1e-5)
-    meta_gradient = torch.func.grad(meta_loss)
+    def functional(leaves):
+        return torch.func.grad(lambda t: meta_loss(t, torch.func.grad(loss)))(leaves)
 
-    def step():
-        for p, g in zip(parameters, meta_gradient(tuple(p.detach() for p in parameters))):
-            p.grad = g
-        optimizer.step()
+    def by_autograd(leaves):
+        leaves = tuple(leaf.detach().requires_grad_() for leaf in leaves)
+        return torch.autograd.grad(meta_loss(leaves, recorded), leaves)
 
-    return step, meta_gradient(leaves)
+    def stepping(gradient):
+        parameters = [leaf.clone().requires_grad_() for leaf in leaves]
+        optimizer = torch.optim.Adam(parameters, 1e-5)
+
+        def step():
+            for p, g in zip(parameters, gradient(tuple(p.detach() for p in parameters))):
+                p.grad = g
+            optimizer.step()
+
+        return step
+
+    both = {"torch.func": functional, "autograd, create_graph": by_autograd}
+    name = f"PyTorch {torch.__version__.split('+')[0]}"
+    steps = {f"{name}, {how}": stepping(gradient) for how, gradient in both.items()}
+    return steps, [gradient(leaves) for gradient in both.values()]
 
 
 def check_torch(ours, theirs):
@@ -155,29 +174,32 @@ def measure():
     vmap_fast = outer.maml(loss, inner.sgd(loss, K, LR, keep=None), "vmap").step
     again = outer.maml(loss, inner.sgd(loss, K, LR, keep=0), "scan").step
     square = jnp.ones((2048, 2048))
-    ways = {  # name -> direction, outer steps per call
-        "ours: tasks in a scan, fast sine": (maml, SCAN),
-        "the plain way: jitted vmap over tasks, jnp.sin": (plain, 1),
-        "tasks in a scan, jnp.sin": (scan_slow, 1),
-        "vmap over tasks, fast sine": (vmap_fast, SCAN),
-        "ours, every inner step rematerialised": (again, SCAN),
-        "second best: Hessian-vector products by hand (jvp of grad)": (by_hand(loss), SCAN),
+    ways = {  # name -> direction
+        "ours: tasks in a scan, fast sine": maml,
+        "the plain way: jitted vmap over tasks, jnp.sin": plain,
+        "tasks in a scan, jnp.sin": scan_slow,
+        "vmap over tasks, fast sine": vmap_fast,
+        "every inner step rematerialised": again,
+        "Hessian-vector products by hand (second best)": by_hand(loss),
     }
     ours, *others = ways
-    calls = {n: jitted(training(d, adam, c), theta, few, keys) for n, (d, c) in ways.items()}
-    counts = {n: c for n, (_, c) in ways.items()}
-    calls["product"], counts["product"] = jitted(lambda a: a @ a, square), 1
+    calls = {n: jitted(training(way, adam), theta, few, keys) for n, way in ways.items()}
+    counts = dict.fromkeys(ways, SCAN)
+    calls["product"] = jitted(lambda a: a @ a, square)
     if (torch := torch_step(theta, few)) is not None:
-        step, theirs = torch
-        check_torch(jax.jit(maml)(theta, few, keys)[1], theirs)
-        calls["PyTorch torch.func"], counts["PyTorch torch.func"] = step, 1
-        others.append("PyTorch torch.func")
-    repeat = {"product": 5, ours: 3}
+        steps, gradients = torch
+        for theirs in gradients:
+            check_torch(jax.jit(maml)(theta, few, keys)[1], theirs)
+        calls |= steps
+        others += steps
     rounds = [
-        {n: seconds(call, repeat.get(n, 2)) / counts[n] for n, call in calls.items()}
+        {
+            n: seconds(call, 5 if n == "product" else 2) / counts.get(n, 1)
+            for n, call in calls.items()
+        }
         for _ in range(ROUNDS)
     ]
-    flops = jax.jit(vmap_fast).lower(theta, few, keys).compile().cost_analysis()["flops"]
+    flops = jax.jit(plain).lower(theta, few, keys).compile().cost_analysis()["flops"]
     products = cost.matmul_flops(maml, theta, few, keys)
 
     def middle(value):

@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, default=Path("runs"), help="folder of the state (runs)")
     train.add_argument("--into", type=Path, help="folder of the weights (default: OUT/NAME)")
     train.add_argument("--steps", type=int, help="outer steps instead of the recipe's")
+    train.add_argument("--anew", action="store_true", help="begin anew, replacing what OUT holds")
     pickled = commands.add_parser(
         "import-weights", help="convert a published pickle without executing anything in it"
     )
@@ -116,7 +117,6 @@ def _train(a: argparse.Namespace) -> int:
     import dataclasses
 
     from learnit_utils import recipes
-    from learnit_utils.train import TrainError
 
     if a.name not in recipes.RECIPES:
         raise ParameterError(f"{a.name!r:.60}: one of {', '.join(recipes.RECIPES)}")
@@ -125,10 +125,16 @@ def _train(a: argparse.Namespace) -> int:
     recipe = recipes.RECIPES[a.name]
     if a.steps is not None:
         recipe = dataclasses.replace(recipe, steps=a.steps)
+    for folder in (a.out, a.into or a.out):
+        runner.check_out(folder)
     try:
-        print(recipes.execute(a.name, recipe, a.out, a.into))
-    except TrainError as e:
-        print(f"learnit: {e}", file=sys.stderr)
+        print(recipes.execute(a.name, recipe, a.out, a.into, resume=not a.anew))
+    except KeyboardInterrupt:
+        where = a.out / a.name
+        print(f"\nlearnit: stopped; {where} keeps the last saved state", file=sys.stderr)
+        return 1
+    except (RuntimeError, ValueError, OSError) as e:
+        print(f"learnit: {str(e).splitlines()[0]}", file=sys.stderr)
         return 1
     return 0
 

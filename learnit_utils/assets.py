@@ -5,8 +5,14 @@ import json
 import os
 import stat
 import zipfile
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path, PurePosixPath
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # not POSIX
+    fcntl = None
 
 FOLDERS = ("assets", "weights")
 PACKAGE = Path(__file__).parent
@@ -87,10 +93,25 @@ def unzip(archive: zipfile.ZipFile, max_bytes: int = 2**30, max_ratio: int = 100
     return members
 
 
+@contextmanager
+def locked(path: Path):
+    """Hold a lock file while the body runs; BlockingIOError if another process holds it.
+
+    The lock goes with the process, however it ends. Where locks do not exist (not POSIX), nothing
+    is held.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
 def write(path: Path, data: bytes) -> None:
     """Write a file so that its name always holds the whole old or the whole new content.
 
-    The bytes go to a file beside it, to the disk, and then take the name in one step.
+    The bytes go to a file beside it, to the disk, and then take the name in one step. One process
+    at a time may write a file; `locked` sees to that.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -101,7 +122,8 @@ def write(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(part, path)
     finally:
-        part.unlink(missing_ok=True)
+        for left in path.parent.glob(f".{path.name}.*.part"):  # ours, or of a run that was killed
+            left.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

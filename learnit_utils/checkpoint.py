@@ -24,7 +24,7 @@ def digest(arrays: dict[str, np.ndarray], text: str = "") -> str:
     for name in sorted(arrays):
         a = arrays[name]
         h.update(f"\0{name}\0{a.dtype.str}\0{a.shape}\0".encode())
-        h.update(a.tobytes())
+        h.update(np.ascontiguousarray(a).data)
     return h.hexdigest()
 
 
@@ -96,7 +96,7 @@ def _dtype(leaf) -> np.dtype:
 
 
 def _named(tree) -> dict[str, np.ndarray]:
-    """path -> array; one-letter names for the leaves of a pytree are its key paths."""
+    """Key path of each leaf -> array."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path): plain(leaf) for path, leaf in leaves}
 

@@ -24,14 +24,13 @@ def _keys(tasks: Tasks, seed: int) -> jax.Array:
 
 
 def _over_tasks(f: Callable, tasks: Tasks, keys: jax.Array):
-    """f(task, key) for every task: one by one on CPU, at once elsewhere."""
+    """f(task, key) for every task: one by one on CPU, a few at a time elsewhere."""
 
     def one(each, key):
         return f(tasks._replace(each=each), key)
 
-    if jax.default_backend() == "cpu":
-        return jax.lax.map(lambda item: one(*item), (tasks.each, keys))
-    return jax.vmap(one)(tasks.each, keys)
+    size = None if jax.default_backend() == "cpu" else outer.AT_ONCE
+    return jax.lax.map(lambda item: one(*item), (tasks.each, keys), batch_size=size)
 
 
 def decibel(loss) -> np.ndarray:
@@ -126,7 +125,7 @@ def tune(
         rates: the step sizes to try. One that diverges counts as the worst.
 
     Raises:
-        ValueError: no step size to try.
+        ValueError: no step size to try, or none that does not diverge.
     """
     if not len(rates):
         raise ValueError("rates: at least one step size")
@@ -134,6 +133,8 @@ def tune(
     psnr = [trajectory(loss, adapt, (jnp.float32(r), theta), tasks, seed) for r in rates]
     psnr = np.stack(psnr)
     scores = np.nan_to_num(psnr[:, :, -1].mean(axis=1), nan=-np.inf)
+    if not np.isfinite(scores).any():
+        raise ValueError(f"every step size diverges: {', '.join(f'{r:g}' for r in rates)}")
     best = int(scores.argmax())
     return Tuned(float(rates[best]), tuple(rates), psnr, best in (0, len(rates) - 1))
 
@@ -229,7 +230,7 @@ def mean_start(
 ) -> Theta:
     """The paper's *mean* start: a random network fitted to output the mean of the tasks' signals.
 
-    Source: Tancik et al. 2021, section 4.2 (baselines).
+    Source: Tancik et al. 2021, its baselines.
     """
     average = Tasks(jax.tree.map(lambda a: a.mean(axis=0), tasks.each), tasks.shared)
     return fit(loss, field.init(key), average, optimizer, steps)
@@ -240,7 +241,7 @@ def matched_start(
 ) -> Theta:
     """The paper's *matched* start: a random network fitted to output what theta outputs at x.
 
-    Source: Tancik et al. 2021, section 4.2 (baselines).
+    Source: Tancik et al. 2021, its baselines.
     """
     return fit(loss, field.init(key), Tasks(field(theta, x), x), optimizer, steps)
 
@@ -248,7 +249,7 @@ def matched_start(
 def shuffled_start(key: jax.Array, theta: Theta) -> Theta:
     """The paper's *shuffled* start: the entries of every array of theta in random order.
 
-    Source: Tancik et al. 2021, section 4.2 (baselines).
+    Source: Tancik et al. 2021, its baselines.
     """
     leaves, structure = jax.tree.flatten(theta)
     keys = jax.random.split(key, len(leaves))
@@ -264,7 +265,9 @@ def agreement(loss: Callable, adapt: Callable) -> Callable[[Any, Tasks], dict[st
         (start, tasks) -> {"cosine_fomaml", "cosine_reptile", "missing"}, with missing the norm of
         MAML - FOMAML over the norm of MAML: the part of the gradient that is second order.
     """
-    methods = {name: jax.jit(make(loss, adapt).step) for name, make in outer.METHODS.items()}
+    methods = {
+        name: jax.jit(make(loss, adapt, "scan").step) for name, make in outer.METHODS.items()
+    }
 
     def measure(start, tasks):
         flat = {}

@@ -8,6 +8,7 @@ theirs; earlier ones are computed again on the way back (`jax.checkpoint`), so m
 with K, and for K <= keep nothing is computed twice.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import optax
 
 KEEP = 2
+UNROLLED = 4  # kept steps up to this many are written out, so that XLA sees through them
 PER = ("layer_step", "parameter", "parameter_step")
 
 
@@ -43,13 +45,13 @@ def sgd(loss: Callable, steps: int, lr: float, *, keep: int | None = KEEP) -> Ca
 
     Source: Finn et al. 2017, section 2.2; Tancik et al. 2021, section 3.
     """
-    if not jnp.isfinite(lr):
+    if not math.isfinite(lr):
         raise ValueError(f"lr = {lr}: a finite number")
 
-    def update(theta, state, grad, k):
+    def update(theta, state, grad, now):
         return jax.tree.map(lambda t, g: t - lr * g, theta, grad), state
 
-    return _loop(loss, steps, keep, update, lambda theta: (theta, ()))
+    return _loop(loss, steps, keep, update, lambda theta: (theta, (), ()))
 
 
 def meta_sgd(loss: Callable, steps: int, *, keep: int | None = KEEP) -> Callable:
@@ -63,13 +65,16 @@ def meta_sgd(loss: Callable, steps: int, *, keep: int | None = KEEP) -> Callable
     Arguments as in `sgd`.
     """
 
-    def update(theta, rates, grad, k):
-        def leaf(t, r, g):
-            return t - r[jnp.minimum(k, r.shape[0] - 1)] * g
+    def update(theta, state, grad, rates):
+        return jax.tree.map(lambda t, r, g: t - r * g, theta, rates, grad), state
 
-        return jax.tree.map(leaf, theta, rates, grad), rates
+    def begin(start):
+        def of_steps(rate):  # (1 or steps, ...) -> (steps, ...)
+            return rate[jnp.minimum(jnp.arange(steps), rate.shape[0] - 1)]
 
-    return _loop(loss, steps, keep, update, lambda start: (start.theta, start.rates))
+        return start.theta, (), jax.tree.map(of_steps, start.rates)
+
+    return _loop(loss, steps, keep, update, begin)
 
 
 def with_rates(theta: Any, steps: int, lr: float, per: str = "parameter_step") -> Start:
@@ -103,17 +108,26 @@ def descend(
     *,
     keep: int | None = KEEP,
 ) -> Callable:
-    """Descent with any optax transform, its state fresh for every task. Otherwise as `sgd`."""
+    """Descent with any optax transform, its state fresh for every task. Otherwise as `sgd`.
 
-    def update(theta, state, grad, k):
+    To differentiate through `optax.adam`, give it an `eps_root` > 0: the derivative of its square
+    root is infinite where a gradient is exactly 0.
+    """
+
+    def update(theta, state, grad, now):
         updates, state = optimizer.update(grad, state, theta)
         return optax.apply_updates(theta, updates), state
 
-    return _loop(loss, steps, keep, update, lambda theta: (theta, optimizer.init(theta)))
+    return _loop(loss, steps, keep, update, lambda theta: (theta, optimizer.init(theta), ()))
 
 
 def _loop(loss, steps, keep, update, begin) -> Callable:
-    """adapt for any rule `update(theta, state, grad, k) -> theta, state`."""
+    """adapt for any rule `update(theta, state, grad, now) -> theta, state`.
+
+    Args:
+        begin: start -> (theta_0, state, each), with the leaves of `each` (steps, ...): update k is
+            given entry k of it as `now`.
+    """
     if steps < 0:
         raise ValueError(f"steps = {steps}: 0 or more")
     if keep is not None and keep < 0:
@@ -121,21 +135,30 @@ def _loop(loss, steps, keep, update, begin) -> Callable:
     kept = steps if keep is None else min(keep, steps)
 
     def adapt(start, task, key):
-        def step(carry, k_and_key):
+        def step(carry, now_and_key):
             theta, state = carry
-            k, key = k_and_key
+            now, key = now_and_key
             value, grad = jax.value_and_grad(loss)(theta, task, key)
-            return update(theta, state, grad, k), value
+            return update(theta, state, grad, now), value
 
-        keys, carry, losses = jax.random.split(key, steps), begin(start), []
-        early = steps - kept
+        theta, state, each = begin(start)
+        carry, losses, early = (theta, state), [], steps - kept
+        all_steps = (each, jax.random.split(key, steps))
+
+        def part(which):
+            return jax.tree.map(lambda leaf: leaf[which], all_steps)
+
         if early:
             again = jax.checkpoint(step, prevent_cse=False)
-            carry, first = jax.lax.scan(again, carry, (jnp.arange(early), keys[:early]))
+            carry, first = jax.lax.scan(again, carry, part(slice(0, early)))
             losses.append(first)
-        for k in range(early, steps):
-            carry, value = step(carry, (jnp.asarray(k), keys[k]))
-            losses.append(value[None])
+        if kept > UNROLLED:
+            carry, last = jax.lax.scan(step, carry, part(slice(early, steps)))
+            losses.append(last)
+        else:
+            for k in range(early, steps):
+                carry, value = step(carry, part(k))
+                losses.append(value[None])
         return carry[0], jnp.concatenate(losses) if losses else jnp.zeros(0)
 
     return adapt

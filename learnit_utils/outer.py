@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 BATCHING = ("auto", "scan", "vmap")
+AT_ONCE = 8  # tasks evaluated at a time on a GPU, however many there are
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def fomaml(loss: Callable, adapt: Callable, batching: str = "auto") -> MetaGradi
 def reptile(loss: Callable, adapt: Callable, batching: str = "auto") -> MetaGradient:
     """Reptile: start - theta_K, so that descent moves the start towards theta_K.
 
-    Source: Nichol et al. 2018, algorithm 1. Arguments as in `maml`.
+    Source: Nichol et al. 2018, algorithm 2 (its batched form). Arguments as in `maml`.
     """
     after = _after(loss, adapt)
 
@@ -136,8 +137,9 @@ def _over_tasks(name, one, loss, adapt, batching) -> MetaGradient:
         def task(each, key):
             return after(start, tasks._replace(each=each), key)[0]
 
-        if in_turn():
-            return jax.lax.map(lambda item: task(*item), (tasks.each, keys))
-        return jax.vmap(task)(tasks.each, keys)
+        if batching == "vmap":
+            return jax.vmap(task)(tasks.each, keys)
+        size = None if in_turn() else AT_ONCE
+        return jax.lax.map(lambda item: task(*item), (tasks.each, keys), batch_size=size)
 
     return MetaGradient(step, losses, name)

@@ -1,6 +1,8 @@
 """How the shipped starts were trained: every setting of every run, and the run itself."""
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +27,7 @@ class Recipe:
     size: int = 64  # pixels of a side
     gray: bool = True
     folder: str = ""  # of the real CelebA, for signals "faces"; empty: what ships or installs
+    limit: int | None = None  # pictures per split, from that folder
     field: dict = dataclasses.field(
         default_factory=lambda: dict(kind="siren", width=256, depth=5, omega0=30.0, channels=1)
     )
@@ -35,7 +38,7 @@ class Recipe:
     rates_lr: float = 1e-4  # the outer step size of learned step sizes
     outer_lr: float = 1e-5  # beta
     decay: str = "constant"  # of beta: constant, cosine
-    warmup: int = 0
+    warmup: int = 0  # at most a tenth of the steps
     clip: float | None = None
     batch: int = 3
     steps: int = 5000
@@ -45,7 +48,7 @@ class Recipe:
         """The signals of a split."""
         options = dict(size=self.size, gray=self.gray)
         if self.folder:
-            return faces.celeba(self.folder, split, **options)
+            return faces.celeba(self.folder, split, limit=self.limit, **options)
         return SIGNALS[self.signals].load(split, **options)
 
 
@@ -66,6 +69,7 @@ class Parts(NamedTuple):
     """A recipe put together: the seven lines of the book."""
 
     data: Any  # .train, .validation, .test
+    provenance: dict[str, dict]  # of each split
     field: Field
     loss: Callable
     adapt: Callable
@@ -77,21 +81,29 @@ class Parts(NamedTuple):
 def build(recipe: Recipe) -> Parts:
     """Everything a run of this recipe needs."""
     r = recipe
-    data = tasks.splits(r.load)
+    provenance = {}
+
+    def noted(split):
+        data = r.load(split)
+        provenance[split] = data.provenance
+        return data
+
+    data = tasks.splits(noted)
     field = fields.build(**r.field)
     loss = tasks.regression(field)
     start = field.init(jax.random.key(r.seed))
-    optimizer = train.adam(r.outer_lr, r.steps, decay=r.decay, warmup=r.warmup, clip=r.clip)
+    schedule = dict(decay=r.decay, warmup=min(r.warmup, r.steps // 10))
+    optimizer = train.adam(r.outer_lr, r.steps, clip=r.clip, **schedule)
     if r.rates is None:
         adapt = inner.sgd(loss, r.inner_steps, r.inner_lr)
     else:
         adapt = inner.meta_sgd(loss, r.inner_steps)
         start = inner.with_rates(start, r.inner_steps, r.inner_lr, r.rates)
-        of_rates = train.adam(r.rates_lr, r.steps, decay=r.decay, warmup=r.warmup)
+        of_rates = train.adam(r.rates_lr, r.steps, **schedule)
         groups = dict(theta=optimizer, rates=of_rates)
         optimizer = optax.multi_transform(groups, inner.Start("theta", "rates"))
     grad = outer.METHODS[r.method](loss, adapt)
-    return Parts(data, field, loss, adapt, grad, start, optimizer)
+    return Parts(data, provenance, field, loss, adapt, grad, start, optimizer)
 
 
 def execute(name: str, recipe: Recipe, out: Path, into: Path | None = None, **options) -> Path:
@@ -131,7 +143,7 @@ def execute(name: str, recipe: Recipe, out: Path, into: Path | None = None, **op
         settings=dataclasses.asdict(recipe),
         seed=recipe.seed,
         steps=recipe.steps,
-        data={s: recipe.load(s).provenance for s in ("train", "validation", "test")},
+        data=p.provenance,
         scores={
             f"{split}_psnr": evaluate.psnr_after(p.loss, p.adapt, done.start, tasks_of)
             for split, tasks_of in (("validation", p.data.validation), ("test", p.data.test))
@@ -148,7 +160,8 @@ def obtain(choice: str, name: str, **changes) -> weights.Weights:
 
     Args:
         choice: "book" for those that ship; "train" to run the recipe now, its state kept in the
-            run's folder; else a weight file, or a folder that holds NAME.safetensors.
+            run's folder under a name that goes with the settings; else a weight file, or a folder
+            that holds NAME.safetensors.
         name: of the recipe.
         changes: settings to replace in the recipe, for "train".
 
@@ -159,10 +172,25 @@ def obtain(choice: str, name: str, **changes) -> weights.Weights:
         return weights.load(name)
     if choice == "train":
         recipe = dataclasses.replace(RECIPES[name], **changes)
-        return weights.load(execute(name, recipe, chapter.folder() / "training"))
+        text = json.dumps(dataclasses.asdict(recipe), sort_keys=True)
+        place = hashlib.sha256(text.encode()).hexdigest()[:12]
+        return weights.load(execute(name, recipe, chapter.folder() / "training" / place))
     folder, file = Path(choice).expanduser(), name + weights.SUFFIX
     places = (folder / file, folder / name / file) if folder.is_dir() else (folder,)
     return weights.load(next((p for p in places if p.exists()), places[0]))
+
+
+def of(learned: weights.Weights) -> Recipe:
+    """The recipe that weights were trained by.
+
+    Raises:
+        WeightsError: they were not trained here, for example imported.
+    """
+    if "settings" not in learned.info:
+        raise weights.WeightsError(
+            f"{learned.info.get('method')} weights have no recipe or history"
+        )
+    return Recipe(**learned.info["settings"])
 
 
 def _probe(p: Parts, recipe: Recipe) -> Callable[[Any], dict]:

@@ -25,7 +25,7 @@ class Tasks(NamedTuple):
 
     @property
     def count(self) -> int:
-        """How many tasks there are."""
+        """How many tasks there are; only for many, not for one."""
         return jax.tree.leaves(self.each)[0].shape[0]
 
     def take(self, index) -> "Tasks":
@@ -67,7 +67,7 @@ def regression(field: Field, measure: Callable = all_pixels) -> Callable:
         measure: (f, task, key) -> (predicted, measured), two arrays of one shape, with f the
             field at fixed weights, points -> values; the key feeds whatever is drawn at random.
 
-    Source: Tancik et al. 2021, equation 1 and section 3.
+    Source: Tancik et al. 2021.
     """
 
     def loss(theta, task, key):

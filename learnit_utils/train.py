@@ -8,6 +8,7 @@ and the step's number alone, so a run that was killed goes on, bit for bit (on C
 import hashlib
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,11 +21,11 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from tqdm.auto import tqdm
 
-from learnit_utils import checkpoint, cost
+from learnit_utils import assets, checkpoint, cost
 from learnit_utils.outer import MetaGradient
 from learnit_utils.tasks import Tasks
 
-STATE = "state.safetensors"
+STATE, LOCK = "state.safetensors", ".lock"
 USUAL_FRACTION = 0.7  # of the floor, for the expected time
 
 
@@ -45,7 +46,7 @@ class Run(NamedTuple):
 
     start: Any
     history: dict[str, np.ndarray]  # "loss" (steps, batch); "step", "seconds" and every probe (n,)
-    wall_seconds: float  # everything, over all resumes
+    wall_seconds: float  # over all resumes, without what a kill threw away
 
 
 def adam(
@@ -110,7 +111,7 @@ def run(
         data: the training tasks; every epoch visits each once, in an order of its own.
         optimizer: the outer optimiser, an optax transform (schedules and clipping included).
         steps: outer steps in all, those of earlier calls that `out` holds included.
-        batch: tasks per outer step.
+        batch: tasks per outer step; spread over as many devices as divide it evenly.
         seed: draws the order of the tasks and what losses draw at random.
         out: folder of the training state, written every `every` steps and at the end; None keeps
             nothing. A state found there is continued if it belongs to the same run.
@@ -120,8 +121,9 @@ def run(
         verbose: print the plan and the progress.
 
     Raises:
-        TrainError: a loss or weight that is not finite (it names the step; `out` keeps the state
-            before it), or an `out` that belongs to another run.
+        TrainError: a loss, weight or optimiser state that is not finite (it names the step; `out`
+            keeps the state before it), or an `out` that belongs to another run, is in use by
+            another process, or holds more than `steps` steps.
         ValueError: counts below 1, or more tasks in a batch than there are.
     """
     for name, value in dict(steps=steps, batch=batch, every=every, dispatch=dispatch).items():
@@ -129,6 +131,34 @@ def run(
             raise ValueError(f"{name} = {value}: at least 1")
     if batch > data.count:
         raise ValueError(f"batch = {batch}: at most the {data.count} tasks there are")
+    with ExitStack() as stack:
+        if out is not None:
+            try:
+                stack.enter_context(assets.locked(Path(out) / LOCK))
+            except BlockingIOError:
+                raise TrainError(f"{out}: another process is training there") from None
+        options = dict(batch=batch, seed=int(seed), out=out, resume=resume, probe=probe)
+        options |= dict(every=every, dispatch=dispatch, verbose=verbose)
+        return _run(grad, start, data, optimizer, steps, **options)
+
+
+def _run(
+    grad,
+    start,
+    data,
+    optimizer,
+    steps,
+    *,
+    batch,
+    seed,
+    out,
+    resume,
+    probe,
+    every,
+    dispatch,
+    verbose,
+):
+    """`run`, with its arguments checked and its folder locked."""
     began = time.perf_counter()
     mesh = _mesh(batch)
     everywhere = NamedSharding(mesh, P())
@@ -136,7 +166,9 @@ def run(
     # The first dispatch donates these buffers, so they must not be the caller's.
     state = jax.device_put(jax.tree.map(jnp.array, state), everywhere)
     data, seeded = jax.device_put((data, jnp.uint32(seed)), everywhere)
-    advance = jax.jit(_program(grad, optimizer, batch, dispatch, mesh), donate_argnums=0)
+    advance = jax.jit(
+        _program(grad, optimizer, batch, dispatch, mesh), donate_argnums=0, out_shardings=everywhere
+    )
     lowered = advance.lower(state, jnp.int32(0), data, seeded)
     identity = dict(
         method=grad.name,
@@ -151,6 +183,9 @@ def run(
     path = Path(out) / STATE if out is not None else None
     if path is not None and resume and path.exists():
         state, history = _resume(path, state, identity, everywhere)
+    now = int(state.step)
+    if now > steps:
+        raise TrainError(f"{path} holds {now} outer steps, more than the {steps} asked for")
     compiled = lowered.compile()
     if verbose:
         _print_plan(grad, state, data, steps, batch, mesh, compiled)
@@ -167,7 +202,6 @@ def run(
             checkpoint.save(path, tree, dict(identity=identity, **history.info()))
 
     history.since = began
-    now = int(state.step)
     measured(now)
     bar = tqdm(total=steps, initial=min(now, steps), disable=not verbose, unit="step", miniters=1)
     while now < steps:
@@ -183,8 +217,8 @@ def run(
             bad = ", ".join(f"{v:g}" for v in losses[reached - now])
             where = f"; {path} keeps the state before it" if path else ""
             raise TrainError(
-                f"outer step {reached + 1}: losses {bad} after adaptation, and the updated weights "
-                f"are not all finite{where}"
+                f"outer step {reached + 1}: losses {bad} after adaptation; they, the new "
+                f"weights or the optimiser's new state are not all finite{where}"
             )
         bar.update(reached - now)
         now = reached
@@ -207,6 +241,8 @@ class _History:
         self.train_seconds = self.wall = self.since = 0.0
 
     def note(self, step: int, values: dict[str, float]) -> None:
+        if taken := {"loss", "step", "seconds"} & values.keys():
+            raise ValueError(f"a probe may not be called {min(taken)}")
         self.step.append(step)
         self.seconds.append(self.train_seconds)
         for name, value in values.items():
@@ -278,8 +314,8 @@ def _program(grad, optimizer, batch, dispatch, mesh) -> Callable:
             values, towards = direction(state.start, data.take(index), keys)
             updates, optimizer_state = optimizer.update(towards, state.optimizer, state.start)
             start = optax.apply_updates(state.start, updates)
-            finite = [jnp.isfinite(leaf).all() for leaf in [values, *jax.tree.leaves(start)]]
-            ok = jnp.stack(finite).all()
+            made = jax.tree.leaves((values, start, optimizer_state))
+            ok = jnp.stack([jnp.isfinite(leaf).all() for leaf in made]).all()
             new = State(state.step + 1, start, optimizer_state)
             kept = jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, state)
             return kept, losses.at[state.step - begin].set(values), ok
@@ -319,11 +355,13 @@ def _resume(path, state, identity, sharding):
         for name, ours in identity.items():
             if theirs.get(name) != ours:
                 what = f"{name} is {theirs.get(name)!r:.20} there and {ours!r:.20} here"
-                raise TrainError(f"{path} belongs to another run: {what}; resume=False replaces it")
+                raise TrainError(
+                    f"{path} belongs to another run: {what}; to replace it: resume=False, or --anew"
+                )
         shapes = dict.fromkeys(("loss", "step", "seconds", *info["probes"]))
         tree, info = checkpoint.load(path, dict(state=state, history=shapes))
     except checkpoint.CheckpointError as e:
-        raise TrainError(f"{e}; resume=False begins anew") from None
+        raise TrainError(f"{e}; to begin anew: resume=False, or --anew") from None
     return jax.device_put(tree["state"], sharding), _History.read(tree["history"], info)
 
 
@@ -334,8 +372,9 @@ def _print_plan(grad, state, data, steps, batch, mesh, compiled) -> None:
     left = steps - int(state.step)
     floor = flops / rate / mesh.size
     device, memory = jax.devices()[0].device_kind, cost.readable(cost.peak_bytes(compiled))
+    devices = f"{mesh.size} of {len(jax.local_devices())} x {device}"
     expected = _duration(left * floor / USUAL_FRACTION)
-    print(f"{left} outer steps of {grad.name}, {batch} tasks each, on {mesh.size} x {device}")
+    print(f"{left} outer steps of {grad.name}, {batch} tasks each, on {devices}")
     print(f"a step: {flops / 1e9:.1f} GFLOP in matrix products, peak memory {memory}")
     print(f"at the {rate / 1e9:.0f} GFLOP/s of a large product: {floor:.3g} s a step")
     print(f"expected: {expected}, at {USUAL_FRACTION:.0%} of that rate", flush=True)

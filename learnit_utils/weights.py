@@ -138,7 +138,10 @@ def save(
     data = tensors(arrays)
     entry = dict(sha256=assets.sha256(data), bytes=len(data), field=dict(field.spec), **info)
     table = path.with_name(MANIFEST)
-    manifest = json.loads(table.read_text("utf8")) if table.exists() else {}
+    try:
+        manifest = json.loads(table.read_text("utf8")) if table.exists() else {}
+    except ValueError:
+        raise WeightsError(f"{table}: not JSON") from None
     manifest[path.name] = entry
     text = json.dumps(dict(sorted(manifest.items())), indent=1, ensure_ascii=False) + "\n"
     assets.write(path, data)

@@ -138,6 +138,13 @@ def test_memory_does_not_grow_with_the_number_of_steps():
     assert peak(32, 2) < 1.15 * peak(8, 2)
     assert peak(32, None) > 2.5 * peak(8, None)
 
+    def peak_with_rates(steps):
+        grad = outer.maml(loss, inner.meta_sgd(loss, steps), "scan")
+        start = inner.with_rates(theta, steps, 0.1, "layer_step")
+        return cost.peak_bytes(jax.jit(grad.step).lower(start, many, keys(3)).compile())
+
+    assert peak_with_rates(32) < 1.15 * peak_with_rates(8)
+
 
 def test_sgd_is_the_optax_transform_of_that_name():
     loss, theta, many = siren_problem(4)

@@ -149,3 +149,31 @@ def test_directions_agree_with_themselves_where_curvature_vanishes():
     assert found["cosine_fomaml"] == pytest.approx(1, abs=1e-6)
     assert found["cosine_reptile"] == pytest.approx(1, abs=1e-6)
     assert found["missing"] == pytest.approx(0, abs=1e-6)
+
+
+def test_directions_on_a_bowl_have_their_closed_forms():
+    a, d, lr, steps = np.array([0.5, 3.0]), np.array([1.0, 2.0]), 0.2, 2
+
+    def loss(theta, task, key):
+        return 0.5 * jnp.sum(task.each * theta**2)
+
+    bowl = tasks.Tasks(jnp.asarray(a[None], jnp.float32))
+    start = jnp.asarray(d, jnp.float32)
+    found = evaluate.agreement(loss, inner.sgd(loss, steps, lr))(start, bowl)
+    s = 1 - lr * a
+    m, f, r = a * s ** (2 * steps) * d, a * s**steps * d, (1 - s**steps) * d
+
+    def cosine(u, v):
+        return u @ v / np.linalg.norm(u) / np.linalg.norm(v)
+
+    assert found["cosine_fomaml"] == pytest.approx(cosine(f, m), abs=1e-5)
+    assert found["cosine_reptile"] == pytest.approx(cosine(r, m), abs=1e-5)
+    assert found["missing"] == pytest.approx(np.linalg.norm(m - f) / np.linalg.norm(m), abs=1e-5)
+
+
+def test_tuning_says_so_if_every_step_size_diverges(many):
+    def loss(theta, task, key):
+        return jnp.mean((theta**3 - task.each) ** 2)
+
+    with pytest.raises(ValueError, match="every step size diverges: 1000, 10000"):
+        evaluate.tune(loss, jnp.float32(2), many, optax.sgd, [1e3, 1e4], 4)

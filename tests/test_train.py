@@ -14,7 +14,18 @@ import numpy as np
 import optax
 import pytest
 
-from learnit_utils import checkpoint, evaluate, fields, inner, outer, recipes, tasks, train, weights
+from learnit_utils import (
+    assets,
+    checkpoint,
+    evaluate,
+    fields,
+    inner,
+    outer,
+    recipes,
+    tasks,
+    train,
+    weights,
+)
 from learnit_utils.__main__ import main
 from learnit_utils.signals.base import dataset
 
@@ -99,7 +110,7 @@ def test_the_plan_comes_before_the_first_step(capsys):
     start, grad, data = killed_run.problem()
     train.run(grad, start, data, optax.sgd(0.1), 2)
     out, err = capsys.readouterr()
-    assert out.startswith("2 outer steps of maml, 3 tasks each, on 1 x ")
+    assert out.startswith("2 outer steps of maml, 3 tasks each, on 1 of ")
     assert all(word in out for word in ("GFLOP", "peak memory", "expected"))
     assert "step/s" in err
 
@@ -182,14 +193,15 @@ def test_a_damaged_state_is_refused(tmp_path):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(train.TrainError, match=r"damaged.*resume=False begins anew"):
+    with pytest.raises(train.TrainError, match=r"damaged.*to begin anew"):
         killed_run.run(tmp_path)
 
 
 def start_and_kill(out, stage, r):
     """Kill the child at a random moment or inside a save; returns whether it had ended before."""
     command = [sys.executable, os.path.join(TESTS, "killed_run.py"), str(out), stage]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     word = "probe" if stage == "any" else "saving"
     for line in child.stdout:
         if line.strip() in (word, "finished"):
@@ -258,8 +270,8 @@ def test_weights_that_overflow_stop_the_run():
 
     grad = outer.maml(loss, inner.sgd(loss, 0, 0.1))
     huge = optax.sgd(3e38)
-    with pytest.raises(train.TrainError, match=r"outer step 2: .*weights are not all finite"):
-        train.run(grad, jnp.zeros(2), tasks.Tasks(jnp.ones((4, 2))), huge, 9, verbose=False)
+    with pytest.raises(train.TrainError, match=r"outer step 2: losses -3.*not all finite"):
+        train.run(grad, jnp.zeros(1), tasks.Tasks(jnp.ones((4, 1))), huge, 9, verbose=False)
 
 
 # --- devices ----------------------------------------------------------------------------------
@@ -268,7 +280,7 @@ import sys, jax, numpy as np, optax, killed_run
 from learnit_utils import train
 start, grad, data = killed_run.problem()
 data = data._replace(each=np.concatenate([data.each] * 3))
-done = train.run(grad, start, data, optax.sgd(0.1), 12, batch=8)
+done = train.run(grad, start, data, train.adam(1e-2, 12, clip=1.0), 12, batch=8)
 flat = np.concatenate([np.ravel(a) for a in jax.tree.leaves(done.start)])
 np.savez(sys.argv[1], flat=flat, loss=done.history["loss"], devices=len(jax.devices()))
 """
@@ -280,10 +292,11 @@ def test_one_two_and_eight_devices_agree(tmp_path):
         flags = f"--xla_force_host_platform_device_count={count}"
         file = str(tmp_path / f"{count}.npz")
         environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": TESTS}
+        environment["JAX_PLATFORMS"] = "cpu"
         command = [sys.executable, "-c", SHARDED, file]
         run = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert run.returncode == 0, run.stderr
-        assert f"8 tasks each, on {count} x" in run.stdout
+        assert f"8 tasks each, on {count} of {count} x" in run.stdout
         found[count] = np.load(file)
         assert found[count]["devices"] == count
     for count in (2, 8):
@@ -364,6 +377,11 @@ def test_the_command_trains_and_continues(tmp_path, monkeypatch, capsys):
     state.write_bytes(state.read_bytes()[:-1])
     assert main(["train", "tiny", "--out", out, "--into", into]) == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith("learnit: ")
+    assert main(["train", "tiny", "--out", out, "--into", into, "--anew"]) == 0
+    assert main(["train", "tiny", "--out", out, "--into", into, "--steps", "2"]) == 1
+    assert "holds 6 outer steps, more than the 2 asked for" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert main(["train", "tiny", "--out", str(tmp_path / "file")]) == 2
 
 
 def test_a_chapter_obtains_weights_from_the_book_a_run_or_a_path(tmp_path, monkeypatch):
@@ -371,10 +389,42 @@ def test_a_chapter_obtains_weights_from_the_book_a_run_or_a_path(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     trained = recipes.obtain("train", "tiny", steps=2)
     assert trained.info["steps"] == 2
-    folder = tmp_path / "runs/training"
+    (folder,) = (tmp_path / "runs/training").iterdir()
     for choice in (folder, folder / "tiny", folder / "tiny/tiny.safetensors"):
         same(recipes.obtain(str(choice), "tiny").theta, trained.theta)
     with pytest.raises(weights.WeightsError):
         recipes.obtain(str(tmp_path), "tiny")
+    with pytest.raises(weights.WeightsError, match="imported weights have no recipe"):
+        recipes.of(trained._replace(info={"method": "imported"}))
     with pytest.raises(weights.WeightsError, match="weights 'tiny': shipped are"):
         recipes.obtain("book", "tiny")
+
+
+def test_two_processes_do_not_train_in_one_place(tmp_path):
+    with (
+        assets.locked(tmp_path / train.LOCK),
+        pytest.raises(train.TrainError, match="another process is training there"),
+    ):
+        killed_run.run(tmp_path, steps=2)
+    assert killed_run.run(tmp_path, steps=2).history["loss"].shape == (2, 3)
+
+
+def test_a_probe_may_not_take_the_name_of_the_history():
+    start, grad, data = killed_run.problem()
+    with pytest.raises(ValueError, match="a probe may not be called loss"):
+        train.run(
+            grad, start, data, optax.sgd(0.1), 2, probe=lambda s: {"loss": 1.0}, verbose=False
+        )
+
+
+# --- what ships -------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", [n for n in weights.names() if n in recipes.RECIPES])
+def test_a_shipped_start_scores_what_its_manifest_says(name):
+    w = weights.load(name)
+    recipe = recipes.of(w)
+    assert recipe == recipes.RECIPES[name]
+    parts = recipes.build(recipe)
+    assert parts.provenance["test"]["data_sha256"] == w.info["data"]["test"]["data_sha256"]
+    start = w.theta if w.rates is None else inner.Start(w.theta, w.rates)
+    score = evaluate.psnr_after(parts.loss, parts.adapt, start, parts.data.test)
+    assert score == pytest.approx(w.info["scores"]["test_psnr"], abs=1e-2)

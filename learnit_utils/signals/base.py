@@ -36,7 +36,7 @@ class Dataset(NamedTuple):
 def dataset(pictures, names, **provenance) -> Dataset:
     """Stack pictures into a Dataset and hash them."""
     arrays = np.stack(pictures)
-    digest = hashlib.sha256(arrays.tobytes()).hexdigest()
+    digest = hashlib.sha256(np.ascontiguousarray(arrays).data).hexdigest()
     return Dataset(
         arrays, tuple(names), {**provenance, "count": len(arrays), "data_sha256": digest}
     )
