@@ -21,7 +21,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from tqdm.auto import tqdm
 
-from learnit_utils import assets, checkpoint, cost
+from learnit_utils import assets, chapter, checkpoint, cost
 from learnit_utils.outer import MetaGradient
 from learnit_utils.tasks import Tasks
 
@@ -203,7 +203,8 @@ def _run(
 
     history.since = began
     measured(now)
-    bar = tqdm(total=steps, initial=min(now, steps), disable=not verbose, unit="step", miniters=1)
+    quiet = not verbose or chapter.running() is not None  # a page shows how it ended instead
+    bar = tqdm(total=steps, initial=now, disable=quiet, unit="step", miniters=1)
     while now < steps:
         end = min(now + dispatch, (now // every + 1) * every, steps)
         tick = time.perf_counter()
@@ -227,6 +228,11 @@ def _run(
             keep()
         bar.set_postfix_str(history.latest(), refresh=False)
     bar.close()
+    if verbose:
+        took = f"{steps} steps in {_duration(history.train_seconds)}"
+        print(
+            f"{took}, {_duration(history.wall)} with compiling and validation: {history.latest()}"
+        )
     return Run(state.start, history.arrays(), history.wall)
 
 
