@@ -200,7 +200,9 @@ def test_a_damaged_state_is_refused(tmp_path):
 def start_and_kill(out, stage, r):
     """Kill the child at a random moment or inside a save; returns whether it had ended before."""
     command = [sys.executable, os.path.join(TESTS, "killed_run.py"), str(out), stage]
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    cache = dict(JAX_COMPILATION_CACHE_DIR=str(out) + "-compiled")  # or most of the time goes there
+    cache["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    environment = {**os.environ, **cache, "JAX_PLATFORMS": "cpu"}
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     word, left = ("probe", r.randint(1, 8)) if stage == "any" else ("saving", 1)
     for line in child.stdout:
