@@ -45,6 +45,13 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, default=Path("runs"), help="folder of the state (runs)")
     train.add_argument("--into", type=Path, help="folder of the weights (default: OUT/NAME)")
     train.add_argument("--steps", type=int, help="outer steps instead of the recipe's")
+    train.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another value of a setting of the recipe, for example outer_lr=3e-4; may be repeated",
+    )
     train.add_argument("--anew", action="store_true", help="begin anew, replacing what OUT holds")
     pickled = commands.add_parser(
         "import-weights", help="convert a published pickle without executing anything in it"
@@ -122,7 +129,7 @@ def _train(a: argparse.Namespace) -> int:
         raise ParameterError(f"{a.name!r:.60}: one of {', '.join(recipes.RECIPES)}")
     if a.steps is not None and a.steps < 1:
         raise ParameterError(f"--steps = {a.steps}: at least 1")
-    recipe = recipes.RECIPES[a.name]
+    recipe = recipes.changed(recipes.RECIPES[a.name], a.set)
     if a.steps is not None:
         recipe = dataclasses.replace(recipe, steps=a.steps)
     for folder in (a.out, a.into or a.out):

@@ -356,6 +356,11 @@ def test_validation_is_the_mean_psnr_after_adaptation(rng):
         (["nothing"], "'nothing': one of faces64_maml, "),
         (["faces64_maml", "--steps", "0"], "--steps = 0: at least 1"),
         (["faces64_maml", "--steps", "many"], "invalid int value: 'many'"),
+        (["faces64_maml", "--set", "outer_lr"], "'outer_lr': NAME=VALUE, with NAME one of signals, "),
+        (["faces64_maml", "--set", "field=1"], "'field=1': NAME=VALUE"),
+        (["faces64_maml", "--set", "batch=two"], "batch = 'two': Input should be a valid integer"),
+        (["faces64_maml", "--set", "outer_lr=nan"], "outer_lr = 'nan': Input should be a finite"),
+        (["faces64_maml", "--set", "method=sgd"], "method = 'sgd': Input should be 'maml', 'fomaml'"),
         (["faces64_maml", "--rate", "1"], "unknown argument '--rate'"),
         ([], "the following arguments are required: name"),
     ],
@@ -383,6 +388,12 @@ def test_the_command_trains_and_continues(tmp_path, monkeypatch, capsys):
     assert main(["train", "tiny", "--out", out, "--into", into, "--anew"]) == 0
     assert main(["train", "tiny", "--out", out, "--into", into, "--steps", "2"]) == 1
     assert "holds 6 outer steps, more than the 2 asked for" in capsys.readouterr().err
+    other = ["--set", "method=reptile", "--set", "outer_lr=0.001", "--set", "steps=2"]
+    assert main(["train", "tiny", "--out", out, "--into", into, *other]) == 1
+    assert "belongs to another run: method is" in capsys.readouterr().err
+    assert main(["train", "tiny", "--out", out, "--into", into, "--anew", *other]) == 0
+    settings = weights.load(path).info["settings"]
+    assert (settings["method"], settings["outer_lr"], settings["steps"]) == ("reptile", 1e-3, 2)
     (tmp_path / "file").touch()
     assert main(["train", "tiny", "--out", str(tmp_path / "file")]) == 2
 

@@ -144,3 +144,20 @@ def read_files(paths, size, gray, on_error, name=lambda p: p.name):
                 raise
             skipped[name(path)] = str(e)
     return pictures, names, skipped
+
+
+def files_dataset(root, paths, size, gray, on_error, name, **provenance) -> Dataset:
+    """Picture files as a Dataset; what was left out is noted in provenance["skipped"].
+
+    Args:
+        root: the folder, named if nothing in it can be used.
+        paths, size, gray, on_error, name: as in `read_files`.
+        provenance: source, licence and split.
+
+    Raises:
+        DataError: a file that cannot be used, or none that can.
+    """
+    pictures, names, skipped = read_files(paths, size, gray, on_error, name)
+    if not pictures:
+        raise DataError(f"{root}: no usable picture in split {provenance['split']!r}")
+    return dataset(pictures, names, skipped=skipped, **provenance)

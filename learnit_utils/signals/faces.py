@@ -12,7 +12,7 @@ from learnit_utils.signals.base import (
     Dataset,
     check_request,
     dataset,
-    read_files,
+    files_dataset,
     read_picture,
     square,
 )
@@ -103,17 +103,8 @@ def celeba(
     missing = [p.name for p in files if not p.is_file()]
     if missing and on_error == "raise":
         raise DataError(f"{pictures_in}: {missing[0]} is missing, and {len(missing) - 1} more")
-    pictures, names, skipped = read_files(files, size, gray, on_error)
-    if not pictures:
-        raise DataError(f"{root}: no usable picture in split {split!r}")
-    return dataset(
-        pictures,
-        names,
-        skipped=skipped,
-        source="CelebA (aligned)",
-        licence="non-commercial research",
-        split=split,
-    )
+    where = dict(source="CelebA (aligned)", licence="non-commercial research", split=split)
+    return files_dataset(root, files, size, gray, on_error, lambda p: p.name, **where)
 
 
 def _partition(table: Path) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from learnit_utils.signals.base import (
     Dataset,
     check_request,
     dataset,
-    read_files,
+    files_dataset,
     read_picture,
     split_of,
     square,
@@ -89,12 +89,11 @@ def _files_under(folder: str | Path) -> list[Path]:
 
 def _from_files(files, root, size, gray, on_error, where) -> Dataset:
     """Files below root as a Dataset, named by their path; what was left out is noted."""
-    pictures, names, skipped = read_files(
-        files, size, gray, on_error, lambda p: p.relative_to(root).as_posix()
-    )
-    if not pictures:
-        raise DataError(f"{root}: no usable picture in split {where['split']!r}")
-    return dataset(pictures, names, skipped=skipped, **where)
+
+    def below_root(path):
+        return path.relative_to(root).as_posix()
+
+    return files_dataset(root, files, size, gray, on_error, below_root, **where)
 
 
 def folder(
