@@ -72,7 +72,7 @@ def _recolour(fig: Figure, ink: str) -> None:
     """Turn everything drawn in one ink (text, axes, ticks, lines) into the other."""
     old = {mpl.colors.to_rgba(c) for c in (INK, PAPER_INK)}
     for artist in fig.findobj():
-        for what in ("color", "edgecolor", "facecolor"):
+        for what in ("color", "edgecolor", "facecolor", "markeredgecolor", "markerfacecolor"):
             get, put = getattr(artist, f"get_{what}", None), getattr(artist, f"set_{what}", None)
             if get is None or put is None:
                 continue

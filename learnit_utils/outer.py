@@ -62,7 +62,7 @@ def maml(loss: Callable, adapt: Callable, batching: str = "auto") -> MetaGradien
 def fomaml(loss: Callable, adapt: Callable, batching: str = "auto") -> MetaGradient:
     """First-order MAML: grad L(theta_K), as if theta_K = start + constant. Arguments as in `maml`.
 
-    Source: Finn et al. 2017, section 5.2; Nichol et al. 2018, section 5.
+    Source: Finn et al. 2017, section 5.2; Nichol et al. 2018, section 2.
     """
 
     def one(start, task, key):

@@ -93,6 +93,20 @@ def test_a_figure_is_shown_light_and_dark_with_its_text(shown):
     assert not plt.get_fignums()
 
 
+def test_nothing_drawn_stays_dark_on_a_dark_page(shown):
+    fig, (lines, boxes, bars) = plt.subplots(1, 3)
+    lines.errorbar([0, 1], [0, 1], yerr=0.1)
+    lines.axhline(0.5, color=figures.INK)
+    boxes.boxplot([np.arange(9.0), [*np.arange(9.0), 40]])
+    bars.bar([0, 1], [1, 2], label="a")
+    bars.legend()
+    figures.show(fig, "three kinds of drawing")
+    dark = decoded(shown[0]["text/html"], "dark")
+    solid = dark[dark[..., 3] == 255][:, :3]
+    assert len(solid) > 1000
+    assert (solid.max(-1) > 90).all()
+
+
 def test_palette_can_be_told_apart_and_seen():
     """Contrast of every line colour against both pages at least 3:1 but for one light accent."""
     figures.use_style()
