@@ -14,9 +14,9 @@ from itertools import pairwise
 import jax
 import jax.numpy as jnp
 import numpy as np
-from timing import jitted, main, seconds, threads
+from timing import jitted, main, seconds
 
-from learnit_utils import fields, metrics
+from learnit_utils import cost, fields, metrics
 from learnit_utils.observe import pixels
 
 ROUNDS, SCAN, SIDE, WIDTH, DEPTH, CHANNELS = 15, 10, 64, 256, 5, 3
@@ -49,7 +49,7 @@ def torch_step(theta, x, y):
         import torch
     except ModuleNotFoundError:
         return None
-    torch.set_num_threads(threads())
+    torch.set_num_threads(cost.cores())
     leaves = [torch.tensor(np.array(t), requires_grad=True) for layer in theta for t in layer]
     xs, ys = torch.tensor(np.array(x)), torch.tensor(np.array(y))
 

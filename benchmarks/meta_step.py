@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from timing import jitted, main, seconds, threads
+from timing import jitted, main, seconds
 
 from learnit_utils import cost, fields, inner, outer, tasks
 from learnit_utils.observe import pixels
@@ -97,7 +97,7 @@ def torch_step(theta, few):
         import torch
     except ModuleNotFoundError:
         return None
-    torch.set_num_threads(threads())
+    torch.set_num_threads(cost.cores())
     leaves = tuple(torch.tensor(np.array(a)) for layer in theta for a in layer)
     x, ys = torch.tensor(np.array(few.shared)), torch.tensor(np.array(few.each))
 

@@ -2,13 +2,14 @@
 
 import argparse
 import json
-import os
 import platform
 import sys
 import time
 from pathlib import Path
 
 import jax
+
+from learnit_utils import cost
 
 
 def seconds(call, repeat):
@@ -28,11 +29,6 @@ def jitted(f, *args):
     return lambda: jax.block_until_ready(compiled(*args))
 
 
-def threads():
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
 def main(name, doc, rounds, measure):
     """Print the table, or JSON; --record keeps it for the book's page.
 
@@ -47,7 +43,7 @@ def main(name, doc, rounds, measure):
     parser.add_argument("--record", action="store_true", help=f"into recorded/{name}.json")
     arguments = parser.parse_args()
     device = jax.devices()[0]
-    machine = f"{threads()} cores of {platform.machine()}"
+    machine = f"{cost.cores()} cores of {platform.machine()}"
     machine = machine if device.platform == "cpu" else device.device_kind
     rows = [dict(what=w, value=float(f"{v:.3g}"), unit=u) for w, v, u in measure()]
     report = dict(machine=machine, jax=jax.__version__, rounds=rounds, rows=rows)

@@ -1,6 +1,7 @@
 """The floor of a computation: its matrix-product FLOPs, and the rate this machine makes them at."""
 
 import math
+import os
 import time
 from collections.abc import Callable
 
@@ -50,6 +51,12 @@ def matmul_rate(side: int = 2048, repeat: int = 5) -> float:
         product(a).block_until_ready()
         times.append(time.perf_counter() - began)
     return 2 * side**3 / min(times)
+
+
+def cores() -> int:
+    """CPU cores this process may use."""
+    can_tell = hasattr(os, "sched_getaffinity")  # Linux
+    return len(os.sched_getaffinity(0)) if can_tell else os.cpu_count() or 1
 
 
 def peak_bytes(compiled) -> int:

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as read_tensors
 from safetensors.numpy import save as tensors
 
-from learnit_utils import assets, fields
+from learnit_utils import assets, cost, fields
 from learnit_utils.checkpoint import plain
 from learnit_utils.fields import Field, Layer, Theta
 
@@ -151,8 +151,9 @@ def save(
 def circumstances() -> dict[str, Any]:
     """Versions and device, for a manifest."""
     device = jax.devices()[0]
+    cores = f", cores: {cost.cores()}" if device.platform == "cpu" else ""
     libraries = {n: version(n) for n in ("learnit-utils", "jax", "jaxlib", "optax", "numpy")}
     return dict(
         versions=dict(python=platform.python_version(), **libraries),
-        device=f"{len(jax.local_devices())} x {device.platform} ({device.device_kind})",
+        device=f"{len(jax.local_devices())} x {device.platform} ({device.device_kind}){cores}",
     )

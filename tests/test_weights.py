@@ -136,6 +136,7 @@ def test_circumstances_can_stand_in_a_manifest():
     found = json.loads(json.dumps(weights.circumstances()))
     assert found["versions"]["jax"] == jax.__version__
     assert jax.devices()[0].platform in found["device"]
+    assert "cores" in found["device"] or jax.default_backend() != "cpu"
 
 
 # --- weights that ship ------------------------------------------------------------------------
