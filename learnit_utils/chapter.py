@@ -93,10 +93,9 @@ def record(
     return value
 
 
-def claim(id: str, statement: str, holds: bool) -> bool:
+def claim(id: str, statement: str, holds: bool) -> None:
     """Report whether a claim holds here. One that does not is shown as such, never hidden."""
     _replace("claims", "id", dict(id=id, statement=statement, holds=bool(holds)))
-    return bool(holds)
 
 
 def table(head: list[str], rows: list[list], note: str = ""):
@@ -114,6 +113,11 @@ def table(head: list[str], rows: list[list], note: str = ""):
     return Markdown(text + (f"\n\n{note}" if note else ""))
 
 
+def words(name: str) -> str:
+    """The name of a result as a reader sees it: psnr_after/maml is "psnr after: maml"."""
+    return name.replace("_", " ").replace("/", ": ")
+
+
 def summary():
     """The report as tables, for the end of the page."""
     from IPython.display import Markdown
@@ -123,7 +127,7 @@ def summary():
     results = []
     for r in report["results"]:
         paper = "" if r["paper"] is None else f"{r['paper']:g} ({r['source']})"
-        results.append([r["name"], f"{r['value']:.4g} {r['unit']}", paper, r["scale"]])
+        results.append([words(r["name"]), f"{r['value']:.4g} {r['unit']}", paper, r["scale"]])
     held = table(["claim", "holds here"], claims)
     numbers = table(["measured", "ours", "published", "scale"], results)
     return Markdown(f"{held.data}\n\n{numbers.data}")

@@ -127,8 +127,8 @@ def image_grid(
         titles: name -> what stands above each picture of that row.
     """
     columns = max(len(pictures) for pictures in rows.values())
-    high = 7.6 / columns + (0.35 if titles else 0.05)
-    fig, axes = plt.subplots(len(rows), columns, figsize=(7.6, len(rows) * high), squeeze=False)
+    high = sum(7.6 / columns + (0.35 if titles and name in titles else 0.05) for name in rows)
+    fig, axes = plt.subplots(len(rows), columns, figsize=(7.6, high), squeeze=False)
     for line, (name, pictures) in zip(axes, rows.items()):
         for i, ax in enumerate(line):
             ax.set(xticks=[], yticks=[])

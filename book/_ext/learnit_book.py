@@ -11,7 +11,7 @@ import re
 import sys
 from pathlib import Path
 
-from learnit_utils import weights
+from learnit_utils import chapter, weights
 from learnit_utils.signals import faces, photos
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -53,7 +53,7 @@ def numbers(app) -> str:
         for x in r["results"]:
             paper = "not published" if x["paper"] is None else f"{x['paper']:g} ({x['source']})"
             ours = f"{x['value']:.4g} {x['unit']}"
-            rows.append([r["chapter"], x["name"], paper, ours, x["scale"]])
+            rows.append([r["chapter"], chapter.words(x["name"]), paper, ours, x["scale"]])
     return _table(["chapter", "measured", "published", "ours", "scale"], rows)
 
 
