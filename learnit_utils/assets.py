@@ -14,7 +14,7 @@ try:
 except ModuleNotFoundError:  # not POSIX
     fcntl = None
 
-FOLDERS = ("assets", "weights")
+FOLDERS = ("assets", "weights", "weights/path")
 PACKAGE = Path(__file__).parent
 
 
@@ -63,7 +63,7 @@ def verify() -> list[tuple[str, str | None]]:
         entries = manifest(folder)
         rows += [(f"{folder}/{n}", check(PACKAGE / folder / n, e)) for n, e in entries.items()]
         for path in sorted((PACKAGE / folder).glob("*")):
-            if path.name != "manifest.json" and path.name not in entries:
+            if path.is_file() and path.name not in {"manifest.json", *entries}:
                 rows.append((f"{folder}/{path.name}", "not in the manifest"))
     return rows
 

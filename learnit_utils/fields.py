@@ -38,12 +38,14 @@ class Field:
         init: key -> theta, a list of `Layer`.
         apply: (theta, x) -> y, where x is (..., dims) and y is (..., channels).
         trace: (theta, x) -> [z_1, ..., z_L], the pre-activations of every layer, (..., width) each.
+        inputs: (theta, x) -> [h_0, ..., h_{L-1}], what every layer is given, (..., in) each.
         spec: kind and settings, enough to build the same field again: `fields.build(**spec)`.
     """
 
     init: Callable[[jax.Array], Theta]
     apply: Callable[[Theta, jax.Array], jax.Array]
     trace: Callable[[Theta, jax.Array], list[jax.Array]]
+    inputs: Callable[[Theta, jax.Array], list[jax.Array]]
     spec: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, theta: Theta, x: jax.Array) -> jax.Array:
@@ -165,18 +167,25 @@ def _network(encode, act, draw, spec, gain=lambda i: 1.0) -> Field:
         keys = jax.random.split(key, len(sizes) - 1)
         return [draw(k, i, n, m) for i, (k, n, m) in enumerate(zip(keys, sizes, sizes[1:]))]
 
-    def trace(theta, x):
-        h, pre = encode(x), []
+    def layers(theta, x):
+        h, inside, pre = encode(x), [], []
         for i, (w, b) in enumerate(theta):
+            inside.append(h)
             z = h @ w
             pre.append(gain(i) * (z + b.reshape((1,) * (z.ndim - 1) + b.shape)))
             h = act(pre[-1])
-        return pre
+        return inside, pre
+
+    def inputs(theta, x):
+        return layers(theta, x)[0]
+
+    def trace(theta, x):
+        return layers(theta, x)[1]
 
     def apply(theta, x):
         return head(trace(theta, x)[-1]) + offset
 
-    return Field(init, apply, trace, spec)
+    return Field(init, apply, trace, inputs, spec)
 
 
 def _positive(**settings):

@@ -19,6 +19,7 @@ from learnit_utils.signals import faces
 from learnit_utils.signals.base import Dataset
 
 SIGNALS = {"faces": faces}
+PATH = "path"  # folder of the starts kept on the way, beside the finished ones
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +47,10 @@ class Recipe:
     batch: int = 3
     steps: int = 5000
     seed: int = 0
+    keep: tuple[int, ...] = ()  # outer steps at which the start on its way is kept too
+
+    def __post_init__(self):
+        object.__setattr__(self, "keep", tuple(self.keep))  # a list in a manifest
 
     def load(self, split: str) -> Dataset:
         """The signals of a split."""
@@ -136,6 +141,9 @@ def build(recipe: Recipe) -> Parts:
 def execute(name: str, recipe: Recipe, out: Path, into: Path | None = None, **options) -> Path:
     """Train, score on validation and test, and write the weights with their manifest.
 
+    The starts that the recipe keeps on the way become PATH/NAME_STEP.safetensors in the folder of
+    the weights.
+
     Args:
         name: of the weights.
         out: folder of the training state, out/NAME; a run found there is continued.
@@ -146,7 +154,18 @@ def execute(name: str, recipe: Recipe, out: Path, into: Path | None = None, **op
         The path of the weight file.
     """
     p = build(recipe)
-    probe = _probe(p, recipe)
+    folder = out / name
+
+    def write(path, start, steps, **info):
+        learned = start if isinstance(start, inner.Start) else inner.Start(start, None)
+        info = dict(settings=dataclasses.asdict(recipe), data=p.provenance, **info)
+        info |= dict(method=recipe.method, seed=recipe.seed, steps=steps)
+        here = weights.circumstances()
+        weights.save(path, p.field, learned.theta, rates=learned.rates, **info, **here)
+
+    def kept(folder, step):
+        return folder / PATH / f"{name}_{step}{weights.SUFFIX}"
+
     done = train.run(
         p.grad,
         p.start,
@@ -155,30 +174,24 @@ def execute(name: str, recipe: Recipe, out: Path, into: Path | None = None, **op
         recipe.steps,
         batch=recipe.batch,
         seed=recipe.seed,
-        out=out / name,
-        probe=probe,
+        out=folder,
+        probe=_probe(p, recipe),
+        visit=lambda step, start: write(kept(folder, step), start, step),
+        at=recipe.keep,
         **options,
     )
-    learned = done.start if isinstance(done.start, inner.Start) else inner.Start(done.start, None)
-    path = (into or out / name) / (name + weights.SUFFIX)
-    weights.save(
-        path,
-        p.field,
-        learned.theta,
-        rates=learned.rates,
-        method=recipe.method,
-        settings=dataclasses.asdict(recipe),
-        seed=recipe.seed,
-        steps=recipe.steps,
-        data=p.provenance,
-        scores={
-            f"{split}_psnr": evaluate.psnr_after(p.loss, p.adapt, done.start, tasks_of)
-            for split, tasks_of in (("validation", p.data.validation), ("test", p.data.test))
-        },
-        history=_summary(done.history),
-        wall_seconds=round(done.wall_seconds, 1),
-        **weights.circumstances(),
-    )
+    scores = {
+        f"{split}_psnr": evaluate.psnr_after(p.loss, p.adapt, done.start, getattr(p.data, split))
+        for split in ("validation", "test")
+    }
+    history, wall = _summary(done.history), round(done.wall_seconds, 1)
+    path = (into or folder) / (name + weights.SUFFIX)
+    write(path, done.start, recipe.steps, scores=scores, history=history, wall_seconds=wall)
+    for step in recipe.keep if into else ():
+        if kept(folder, step).exists():
+            w = weights.load(kept(folder, step))
+            start = w.theta if w.rates is None else inner.Start(w.theta, w.rates)
+            write(kept(into, step), start, step)
     return path
 
 

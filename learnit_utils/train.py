@@ -7,7 +7,7 @@ and the step's number alone, so a run that was killed goes on, bit for bit (on C
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -100,6 +100,8 @@ def run(
     resume: bool = True,
     probe: Callable[[Any], dict[str, float]] | None = None,
     every: int = 250,
+    visit: Callable[[int, Any], None] | None = None,
+    at: Sequence[int] = (),
     dispatch: int = 10,
     verbose: bool = True,
 ) -> Run:
@@ -117,6 +119,7 @@ def run(
             nothing. A state found there is continued if it belongs to the same run.
         resume: False begins anew, replacing what `out` holds.
         probe: start -> numbers, for example `validation(...)`; called every `every` steps.
+        visit: (step, start) -> None, called when the run comes through the steps `at`.
         dispatch: outer steps per call of the device.
         verbose: print the plan and the progress.
 
@@ -139,6 +142,7 @@ def run(
                 raise TrainError(f"{out}: another process is training there") from None
         options = dict(batch=batch, seed=int(seed), out=out, resume=resume, probe=probe)
         options |= dict(every=every, dispatch=dispatch, verbose=verbose)
+        options |= dict(visit=visit, at=sorted(at) if visit else [])
         return _run(grad, start, data, optimizer, steps, **options)
 
 
@@ -155,6 +159,8 @@ def _run(
     resume,
     probe,
     every,
+    visit,
+    at,
     dispatch,
     verbose,
 ):
@@ -206,7 +212,7 @@ def _run(
     quiet = not verbose or chapter.running() is not None  # a page shows how it ended instead
     bar = tqdm(total=steps, initial=now, disable=quiet, unit="step", miniters=1)
     while now < steps:
-        end = min(now + dispatch, (now // every + 1) * every, steps)
+        end = min(now + dispatch, (now // every + 1) * every, steps, *(s for s in at if s > now))
         tick = time.perf_counter()
         state, losses, ok = compiled(state, jnp.int32(end), data, seeded)
         losses, reached = np.asarray(losses), int(state.step)
@@ -223,6 +229,8 @@ def _run(
             )
         bar.update(reached - now)
         now = reached
+        if now in at:
+            visit(now, jax.tree.map(jnp.array, state.start))  # a copy: these buffers are donated
         if now % every == 0 or now == steps:
             measured(now)
             keep()

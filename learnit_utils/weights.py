@@ -42,6 +42,8 @@ def names() -> list[str]:
 def load(name_or_path: str | Path) -> Weights:
     """Shipped weights by name, or a file by its path.
 
+    Starts on their way have names like path/faces64_maml_tuned_50.
+
     A file needs a `manifest.json` in its folder that names it. Tensors are `layer_I.w` (in, out)
     and `layer_I.b` (out), I = 0, 1, ...; learned step sizes `rates_I.w`, `rates_I.b` have a
     leading axis (steps, or 1 for all steps).
@@ -56,6 +58,8 @@ def load(name_or_path: str | Path) -> Weights:
         folder, file = given.parent, given.name
     else:
         folder, file = assets.PACKAGE / "weights", name + SUFFIX
+        if given.parent == Path("path"):
+            folder, file = folder / "path", given.name + SUFFIX
     try:
         manifest = json.loads((folder / MANIFEST).read_text("utf8"))
     except FileNotFoundError:

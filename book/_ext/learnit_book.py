@@ -122,18 +122,20 @@ def face_sets(app) -> str:
 
 def starts(app) -> str:
     """Every shipped start: how it was learned, in how long, and its scores."""
-    rows = []
+    rows, devices = [], {}
     for name in weights.names():
         i = weights.load(name).info
+        devices.setdefault(i["device"], []).append(f"`{name}`")
         s = i["settings"]
         outer = f"Adam {s['outer_lr']:g}, {s['decay']}, {i['steps']} x {s['batch']} faces"
         inner = f"{s['inner_steps']} x SGD {s['inner_lr']:g}"
         inner += f", learned per {s['rates'].replace('_', ' and ')}" if s["rates"] else ""
         scores = [f"{i['scores'][f'{split}_psnr']:.2f}" for split in ("validation", "test")]
         wall = f"{i['wall_seconds'] / 60:.0f} min"
-        rows.append([f"`{name}`", i["method"], inner, outer, wall, *scores, i["device"]])
+        rows.append([f"`{name}`", i["method"], inner, outer, wall, *scores])
     head = ["weights", "method", "inner", "outer", "learned in", "validation (dB)", "test (dB)"]
-    return _table([*head, "device"], rows)
+    where = "; ".join(f"{device}: {', '.join(names)}" for device, names in devices.items())
+    return f"{_table(head, rows)}\n\nDevices. {where}."
 
 
 GENERATED = dict(

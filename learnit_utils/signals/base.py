@@ -116,7 +116,10 @@ def square(picture: np.ndarray, size: int, gray: bool = False) -> np.ndarray:
     top, left = (h - n) // 2, (w - n) // 2
     picture = picture[top : top + n, left : left + n]
     if gray:
-        picture = picture @ np.array([[0.299], [0.587], [0.114]], np.float32)
+        # Not a matrix product: its last bits depend on the processor, and the hash of the data too.
+        red, green, blue = np.moveaxis(picture, -1, 0)
+        luma = np.float32(0.299) * red + np.float32(0.587) * green + np.float32(0.114) * blue
+        picture = luma[..., None]
     return picture if n == size else resize(picture, size)
 
 
