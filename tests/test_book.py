@@ -143,6 +143,9 @@ def test_a_page_fits_a_phone(address, chrome, page):
     with Visit(chrome, address, page, size=(390, 844)) as visit:
         wide = visit.page.evaluate("document.documentElement.scrollWidth")
         assert wide <= 390
+        unreachable = "[...document.querySelectorAll('.bd-article table')].filter(t => "
+        unreachable += "t.scrollWidth > t.clientWidth && t.tabIndex < 0)"
+        assert visit.page.evaluate(f"{unreachable}.length") == 0
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -133,7 +133,7 @@ def starts(app) -> str:
         scores = [f"{i['scores'][f'{split}_psnr']:.2f}" for split in ("validation", "test")]
         wall = f"{i['wall_seconds'] / 60:.0f} min"
         rows.append([f"`{name}`", i["method"], inner, outer, wall, *scores])
-    head = ["weights", "method", "inner", "outer", "learned in", "validation (dB)", "test (dB)"]
+    head = ["weights", "method", "inner", "outer", "time", "validation (dB)", "test (dB)"]
     where = "; ".join(f"{device}: {', '.join(names)}" for device, names in devices.items())
     return f"{_table(head, rows)}\n\nDevices. {where}."
 
