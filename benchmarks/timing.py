@@ -29,7 +29,7 @@ def jitted(f, *args):
     return lambda: jax.block_until_ready(compiled(*args))
 
 
-def main(name, doc, rounds, measure):
+def main(name, doc, rounds, measure, peer=True):
     """Print the table, or JSON; --record keeps it for the book's page.
 
     Args:
@@ -37,6 +37,7 @@ def main(name, doc, rounds, measure):
         doc: its first line describes the command.
         rounds: how often everything is measured.
         measure: () -> [(what, value, unit), ...].
+        peer: whether it has rows that need PyTorch.
     """
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--json", action="store_true")
@@ -46,7 +47,7 @@ def main(name, doc, rounds, measure):
     machine = f"{cost.cores()} cores of {platform.machine()}"
     machine = machine if device.platform == "cpu" else device.device_kind
     rows = [dict(what=w, value=float(f"{v:.3g}"), unit=u) for w, v, u in measure()]
-    report = dict(machine=machine, jax=jax.__version__, rounds=rounds, rows=rows)
+    report = dict(machine=machine, jax=jax.__version__, rounds=rounds, peer=peer, rows=rows)
     text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
     if arguments.record:
         path = Path(__file__).parent / "recorded" / f"{name}.json"
@@ -58,7 +59,7 @@ def main(name, doc, rounds, measure):
 def table(report):
     """A report for people."""
     lines = [f"{row['value']:>8g} {row['unit']:8} {row['what']}" for row in report["rows"]]
-    if not any("PyTorch" in row["what"] for row in report["rows"]):
+    if report.get("peer", True) and not any("PyTorch" in row["what"] for row in report["rows"]):
         lines.append('PyTorch is not installed; pip install "learnit-utils[peer]" adds its rows')
     return "\n".join(lines) + "\n"
 

@@ -66,7 +66,7 @@ RECIPES = {
     "faces64_maml": Recipe(),
     # The same network and K, in fewer steps. An outer step size of 1e-3 did best of 1e-4, 3e-4 and
     # 1e-3 on validation people over 200 steps, but fell apart within the first 200 of a long run.
-    "faces64_maml_tuned": Recipe(**QUICK, outer_lr=3e-4, clip=1.0),
+    "faces64_maml_tuned": Recipe(**QUICK, outer_lr=3e-4, clip=1.0, keep=(10, 50, 200, 700)),
     # The same outer step size for all three methods. On validation people 1e-4 gave FOMAML 18.9 and
     # Reptile 19.5 dB; 1e-3 was worse for both. FOMAML's end is chaotic: 16.1 dB, and 19.0 on
     # pictures that differed in their last bits.
@@ -213,12 +213,35 @@ def obtain(choice: str, name: str, **changes) -> weights.Weights:
         return weights.load(name)
     if choice == "train":
         recipe = dataclasses.replace(RECIPES[name], **changes)
-        text = json.dumps(dataclasses.asdict(recipe), sort_keys=True)
-        place = hashlib.sha256(text.encode()).hexdigest()[:12]
-        return weights.load(execute(name, recipe, chapter.folder() / "training" / place))
+        return weights.load(execute(name, recipe, _place(recipe)))
     folder, file = Path(choice).expanduser(), name + weights.SUFFIX
     places = (folder / file, folder / name / file) if folder.is_dir() else (folder,)
     return weights.load(next((p for p in places if p.exists()), places[0]))
+
+
+def on_the_way(choice: str, name: str, **changes) -> dict[int, weights.Weights]:
+    """The starts that a run kept on its way, {outer step: start}, the finished one last.
+
+    Arguments as for `obtain`; from a folder, whatever of them lies in its folder `path`.
+    """
+    end = obtain(choice, name, **changes)
+    keep = of(end).keep
+    if choice == "book":
+        kept = {step: weights.load(f"{PATH}/{name}_{step}") for step in keep}
+    else:
+        given = Path(choice).expanduser()
+        if choice == "train":
+            given = _place(dataclasses.replace(RECIPES[name], **changes))
+        files = {s: f"{PATH}/{name}_{s}{weights.SUFFIX}" for s in keep}
+        places = [(s, folder / f) for s, f in files.items() for folder in (given, given / name)]
+        kept = {s: weights.load(path) for s, path in places if path.exists()}
+    return {**kept, end.info["steps"]: end}
+
+
+def _place(recipe: Recipe) -> Path:
+    """Where a chapter trains a recipe: a folder that goes with its settings."""
+    text = json.dumps(dataclasses.asdict(recipe), sort_keys=True)
+    return chapter.folder() / "training" / hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def of(learned: weights.Weights) -> Recipe:

@@ -69,6 +69,16 @@ def test_blocks_change_nothing(block):
 
 
 @pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_trace_is_that_of_the_gram_matrix(name, channels):
+    field, theta, points = drawn(name, channels=channels)
+    x = points(11)
+    whole = np.trace(np.asarray(ntk.gram(field, theta, x), np.float64))
+    for block in (1, 4, 100):
+        assert ntk.trace(field, theta, x, block=block) == pytest.approx(whole, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", FIELDS)
 def test_a_kernel_is_symmetric_and_positive_semi_definite(name):
     field, theta, points = drawn(name)
     x, x2 = points(60), points(20)

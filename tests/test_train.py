@@ -443,6 +443,20 @@ def test_a_chapter_obtains_weights_from_the_book_a_run_or_a_path(tmp_path, monke
         recipes.obtain("book", "tiny")
 
 
+def test_a_chapter_obtains_the_starts_on_the_way_too(tmp_path, monkeypatch):
+    monkeypatch.setitem(recipes.RECIPES, "tiny", TINY)
+    monkeypatch.chdir(tmp_path)
+    trained = recipes.on_the_way("train", "tiny", keep=[2, 3], steps=4)
+    assert list(trained) == [2, 3, 4]
+    assert [w.info["steps"] for w in trained.values()] == [2, 3, 4]
+    (folder,) = (tmp_path / "runs/training").iterdir()
+    for choice in (folder, folder / "tiny"):
+        again = recipes.on_the_way(str(choice), "tiny")
+        assert list(again) == [2, 3, 4]
+        same([w.theta for w in again.values()], [w.theta for w in trained.values()])
+    same(trained[4].theta, recipes.obtain("train", "tiny", keep=[2, 3], steps=4).theta)
+
+
 def test_two_processes_do_not_train_in_one_place(tmp_path):
     with (
         assets.locked(tmp_path / train.LOCK),
@@ -471,3 +485,12 @@ def test_a_shipped_start_scores_what_its_manifest_says(name):
     start = w.theta if w.rates is None else inner.Start(w.theta, w.rates)
     score = evaluate.psnr_after(parts.loss, parts.adapt, start, parts.data.test)
     assert score == pytest.approx(w.info["scores"]["test_psnr"], abs=1e-2)
+
+
+@pytest.mark.parametrize("name", [n for n, r in recipes.RECIPES.items() if r.keep])
+def test_the_starts_on_the_way_ship(name):
+    way = recipes.on_the_way("book", name)
+    assert list(way) == [*recipes.RECIPES[name].keep, recipes.RECIPES[name].steps]
+    for step, w in way.items():
+        assert w.info["steps"] == step
+        assert recipes.of(w) == recipes.RECIPES[name]
