@@ -193,12 +193,17 @@ def eigenpairs(
         start = np.random.default_rng(seed).normal(size=n).astype(dtype)
         linear = LinearOperator((n, n), matvec=lambda v: np.asarray(product(v)), dtype=dtype)
         try:
-            values, vectors = eigsh(linear, k, which="LA", v0=start, tol=0.1 * tolerance)
+            values, vectors = eigsh(
+                linear, k, which="LA", v0=start, tol=0.1 * tolerance, ncv=min(n, 3 * k // 2 + 20)
+            )
         except ArpackError as e:
             raise ValueError(f"Lanczos iteration for {k} of {n} eigenpairs: {e}") from None
     order = np.argsort(values)[::-1]
     values, vectors = values[order], vectors[:, order]
-    images = np.stack([np.asarray(product(v)) for v in vectors.T], axis=1)
+    if matrix is None:
+        images = np.stack([np.asarray(product(v)) for v in vectors.T], axis=1)
+    else:
+        images = matrix @ vectors
     residuals = np.linalg.norm(images - vectors * values, axis=0) / max(abs(values[0]), 1e-300)
     if not (np.isfinite(residuals).all() and residuals.max() <= tolerance):
         raise ValueError(
