@@ -26,6 +26,8 @@ FLOORS = {  # module -> floor; a module imports only from lower floors
     "observe.pixels": 1,
     "signals.photos": 1,
     "signals.faces": 1,
+    "signals.sdf": 1,
+    "signals.text": 1,
     "checkpoint": 1,
     "figures": 1,
     "chapter": 1,

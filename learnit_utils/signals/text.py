@@ -1,0 +1,96 @@
+"""Random words in several fonts, drawn from a seed."""
+
+from functools import cache
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from learnit_utils.signals.base import SPLITS, DataError, Dataset, check_request, dataset, split_of
+
+COUNTS = {"train": 280, "validation": 40, "test": 80}
+FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif", "DejaVuSansMono", "STIXGeneral", "cmss10")
+FINER = 4  # letters are drawn so many times as large and averaged
+HEIGHTS = (0.12, 0.3)  # of a line, in picture sides
+
+
+@cache
+def vocabulary(split: str) -> tuple[str, ...]:
+    """The words of a split: made of syllables, and on one side each, by the hash of the word."""
+    onsets = [*"bcdfghjklmnprstvwz", "br", "ch", "fl", "pr", "qu", "st", "tr"]
+    syllables = ["".join(s) for s in product(onsets, "aeiou", ["", "n", "r", "st"])]
+    rng = np.random.default_rng(0)
+    words = {"".join(rng.choice(syllables, n)) for n in (1, 1, 2, 2, 2, 3) for _ in range(600)}
+    return tuple(sorted(w for w in words if split_of(w) == split))
+
+
+@cache
+def _font(name: str, height: int):
+    from matplotlib import get_data_path
+
+    file = Path(get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"
+    try:
+        return ImageFont.truetype(str(file), height, layout_engine=ImageFont.Layout.BASIC)
+    except OSError:
+        raise DataError(f"{file.name}: matplotlib has no such font here") from None
+
+
+def page(rng: np.random.Generator, words: tuple[str, ...], size: int, gray: bool) -> np.ndarray:
+    """Lines of words that run over both edges: (size, size, 1 or 3), float32 in [0, 1].
+
+    Black on white in gray; otherwise two random colours, the letters' darker.
+    """
+    full = FINER * size
+    height = max(4, round(full * rng.uniform(*HEIGHTS)))
+    font = _font(FONTS[rng.integers(len(FONTS))], height)
+    image = Image.new("L", (full, full))
+    draw = ImageDraw.Draw(image)
+    top = -int(rng.integers(height))
+    while top < full:
+        left = -int(rng.integers(2 * height))
+        while left < full:
+            word = words[rng.integers(len(words))] + " "
+            draw.text((left, top), word, fill=255, font=font)
+            left += max(1, int(np.ceil(draw.textlength(word, font=font))))
+        top += round(1.3 * height)
+    ink = np.asarray(image, np.uint32).reshape(size, FINER, size, FINER).sum((1, 3))
+    ink = (ink / (255 * FINER**2)).astype(np.float32)[..., None]
+    dark, light = (np.zeros(1), np.ones(1)) if gray else np.sort(rng.uniform(size=(2, 3)), axis=0)
+    return (light + (dark - light) * ink).astype(np.float32)
+
+
+def load(
+    split: str = "train",
+    *,
+    size: int = 64,
+    gray: bool = True,
+    seed: int = 0,
+    count: int | None = None,
+) -> Dataset:
+    """Pictures of random words; no word stands on two sides.
+
+    A picture is drawn from (seed, split, its number) alone: more pictures leave the first as they
+    are.
+
+    Args:
+        split: "train" (280), "validation" (40), "test" (80) or "all" (400).
+        size: pixels of a side.
+        gray: black on white in one channel; otherwise in random colours.
+        seed: of the collection.
+        count: pictures per split instead of those numbers.
+
+    Raises:
+        DataError: a split, size, seed or count that is not possible.
+    """
+    check_request(split, size)
+    if seed < 0 or (count is not None and count < 1):
+        raise DataError(f"seed = {seed}, count = {count}: seed 0 or more, at least 1 picture")
+    pictures, names = [], []
+    for number, part in enumerate(SPLITS):
+        for i in range(count or COUNTS[part]) if split in (part, "all") else ():
+            rng = np.random.default_rng([seed, number, i])
+            pictures.append(page(rng, vocabulary(part), size, gray))
+            names.append(f"{part}/{i}")
+    source = f"random words in fonts of matplotlib, seed {seed}"
+    return dataset(pictures, names, source=source, licence="generated", split=split)
