@@ -15,10 +15,10 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from learnit_utils import chapter, evaluate, fields, inner, outer, tasks, train, weights
 from learnit_utils.fields import Field
 from learnit_utils.parameters import ParameterError
-from learnit_utils.signals import faces
+from learnit_utils.signals import faces, photos, sdf, text
 from learnit_utils.signals.base import Dataset
 
-SIGNALS = {"faces": faces}
+SIGNALS = {"faces": faces, "photos": photos, "text": text, "sdf": sdf}
 PATH = "path"  # folder of the starts kept on the way, beside the finished ones
 
 
@@ -75,6 +75,10 @@ RECIPES = {
     "faces64_metasgd": Recipe(
         **QUICK, rates="parameter_step", rates_lr=1e-3, outer_lr=3e-4, clip=1.0
     ),
+    # Other classes, with the settings that were found for faces.
+    "photos64_maml_tuned": Recipe(**QUICK, signals="photos", outer_lr=3e-4, clip=1.0),
+    "text64_maml_tuned": Recipe(**QUICK, signals="text", outer_lr=3e-4, clip=1.0),
+    "sdf64_maml_tuned": Recipe(**QUICK, signals="sdf", outer_lr=3e-4, clip=1.0),
 }
 
 
@@ -86,10 +90,11 @@ def changed(recipe: Recipe, settings: Iterable[str]) -> Recipe:
     """
     known = {f.name: f.type for f in dataclasses.fields(recipe) if f.name != "field"}
     values = {}
-    for text in settings:
-        name, equals, value = text.partition("=")
+    for setting in settings:
+        name, equals, value = setting.partition("=")
         if not equals or name not in known:
-            raise ParameterError(f"{text!r:.60}: NAME=VALUE, with NAME one of {', '.join(known)}")
+            names = ", ".join(known)
+            raise ParameterError(f"{setting!r:.60}: NAME=VALUE, with NAME one of {names}")
         kind = TypeAdapter(known[name], config=ConfigDict(allow_inf_nan=False))
         try:
             values[name] = kind.validate_strings(value)
@@ -240,8 +245,8 @@ def on_the_way(choice: str, name: str, **changes) -> dict[int, weights.Weights]:
 
 def _place(recipe: Recipe) -> Path:
     """Where a chapter trains a recipe: a folder that goes with its settings."""
-    text = json.dumps(dataclasses.asdict(recipe), sort_keys=True)
-    return chapter.folder() / "training" / hashlib.sha256(text.encode()).hexdigest()[:12]
+    settings = json.dumps(dataclasses.asdict(recipe), sort_keys=True)
+    return chapter.folder() / "training" / hashlib.sha256(settings.encode()).hexdigest()[:12]
 
 
 def of(learned: weights.Weights) -> Recipe:
