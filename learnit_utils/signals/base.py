@@ -164,3 +164,34 @@ def files_dataset(root, paths, size, gray, on_error, name, **provenance) -> Data
     if not pictures:
         raise DataError(f"{root}: no usable picture in split {provenance['split']!r}")
     return dataset(pictures, names, skipped=skipped, **provenance)
+
+
+DRAWN = {"train": 280, "validation": 40, "test": 80}  # pictures of a class drawn from a seed
+
+
+def drawn_dataset(draw, split, size, seed, count, source) -> Dataset:
+    """Pictures drawn from a seed, each from (seed, split, its number) alone.
+
+    So more pictures leave the first as they are, and no picture stands on two sides.
+
+    Args:
+        draw: (random generator, split) -> (size, size, channels) float32 in [0, 1].
+        split: "train" (280), "validation" (40), "test" (80) or "all" (400).
+        size: pixels of a side.
+        seed: of the collection.
+        count: pictures per split instead of those numbers, or None.
+        source: what they are, for the provenance.
+
+    Raises:
+        DataError: a split, size, seed or count that is not possible.
+    """
+    check_request(split, size)
+    if seed < 0 or (count is not None and count < 1):
+        raise DataError(f"seed = {seed}, count = {count}: seed 0 or more, at least 1 picture")
+    pictures, names = [], []
+    for number, part in enumerate(SPLITS):
+        for i in range(count or DRAWN[part]) if split in (part, "all") else ():
+            pictures.append(draw(np.random.default_rng([seed, number, i]), part))
+            names.append(f"{part}/{i}")
+    source = f"{source}, seed {seed}"
+    return dataset(pictures, names, source=source, licence="generated", split=split)

@@ -3,9 +3,8 @@
 import numpy as np
 from scipy.spatial import cKDTree
 
-from learnit_utils.signals.base import SPLITS, DataError, Dataset, check_request, dataset
+from learnit_utils.signals.base import Dataset, drawn_dataset
 
-COUNTS = {"train": 280, "validation": 40, "test": 80}
 HARMONICS, VERTICES = 6, 2048
 LEVELS = 2**16 - 1  # values are rounded to 16 bits, so that no processor's last bit shows
 
@@ -68,32 +67,17 @@ def load(
 ) -> Dataset:
     """Signed distance fields, each shifted and scaled to [0, 1]; the inside is dark.
 
-    A picture is drawn from (seed, split, its number) alone: more pictures leave the first as they
-    are, and no curve stands on two sides.
-
     Args:
-        split: "train" (280), "validation" (40), "test" (80) or "all" (400).
-        size: pixels of a side; pixel i lies at i / size.
         gray: one channel; three equal ones otherwise.
-        seed: of the collection.
-        count: pictures per split instead of those numbers.
-
-    Raises:
-        DataError: a split, size, seed or count that is not possible.
+        split, size, seed, count: as in `base.drawn_dataset`; pixel i lies at i / size.
     """
-    check_request(split, size)
-    if seed < 0 or (count is not None and count < 1):
-        raise DataError(f"seed = {seed}, count = {count}: seed 0 or more, at least 1 picture")
-    rows = np.arange(size) / size
-    grid = np.stack(np.meshgrid(rows, rows, indexing="ij"), -1)
-    pictures, names = [], []
-    for number, part in enumerate(SPLITS):
-        for i in range(count or COUNTS[part]) if split in (part, "all") else ():
-            d = Curve(np.random.default_rng([seed, number, i])).distance(grid)
-            spread = d.max() - d.min()
-            u = (d - d.min()) / spread if spread > 0 else np.zeros_like(d)
-            u = (np.rint(LEVELS * u) / LEVELS).astype(np.float32)[..., None]
-            pictures.append(u if gray else np.repeat(u, 3, axis=-1))
-            names.append(f"{part}/{i}")
-    source = f"random curves, seed {seed}"
-    return dataset(pictures, names, source=source, licence="generated", split=split)
+
+    def draw(rng, part):
+        rows = np.arange(size) / size
+        d = Curve(rng).distance(np.stack(np.meshgrid(rows, rows, indexing="ij"), -1))
+        spread = d.max() - d.min()
+        u = (d - d.min()) / spread if spread > 0 else np.zeros_like(d)
+        u = (np.rint(LEVELS * u) / LEVELS).astype(np.float32)[..., None]
+        return u if gray else np.repeat(u, 3, axis=-1)
+
+    return drawn_dataset(draw, split, size, seed, count, "random curves")

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from learnit_utils.signals.base import SPLITS, DataError, Dataset, check_request, dataset, split_of
+from learnit_utils.signals.base import DataError, Dataset, drawn_dataset, split_of
 
-COUNTS = {"train": 280, "validation": 40, "test": 80}
 FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif", "DejaVuSansMono", "STIXGeneral", "cmss10")
 FINER = 4  # letters are drawn so many times as large and averaged
 HEIGHTS = (0.12, 0.3)  # of a line, in picture sides
@@ -70,27 +69,12 @@ def load(
 ) -> Dataset:
     """Pictures of random words; no word stands on two sides.
 
-    A picture is drawn from (seed, split, its number) alone: more pictures leave the first as they
-    are.
-
     Args:
-        split: "train" (280), "validation" (40), "test" (80) or "all" (400).
-        size: pixels of a side.
         gray: black on white in one channel; otherwise in random colours.
-        seed: of the collection.
-        count: pictures per split instead of those numbers.
-
-    Raises:
-        DataError: a split, size, seed or count that is not possible.
+        split, size, seed, count: as in `base.drawn_dataset`.
     """
-    check_request(split, size)
-    if seed < 0 or (count is not None and count < 1):
-        raise DataError(f"seed = {seed}, count = {count}: seed 0 or more, at least 1 picture")
-    pictures, names = [], []
-    for number, part in enumerate(SPLITS):
-        for i in range(count or COUNTS[part]) if split in (part, "all") else ():
-            rng = np.random.default_rng([seed, number, i])
-            pictures.append(page(rng, vocabulary(part), size, gray))
-            names.append(f"{part}/{i}")
-    source = f"random words in fonts of matplotlib, seed {seed}"
-    return dataset(pictures, names, source=source, licence="generated", split=split)
+
+    def draw(rng, part):
+        return page(rng, vocabulary(part), size, gray)
+
+    return drawn_dataset(draw, split, size, seed, count, "random words in fonts of matplotlib")
