@@ -75,3 +75,34 @@ def regression(field: Field, measure: Callable = all_pixels) -> Callable:
         return metrics.mse(predicted, measured)
 
     return loss
+
+
+def hardest(field: Field, loss: Callable, part: float) -> Callable:
+    """The loss on the points of an image that pull hardest: (theta, task, key) -> scalar.
+
+    At every call the points are ranked by the norm of the gradient of their squared error with
+    respect to the last layer, |f - T| sqrt(|h|^2 + 1) with h what that layer is given; the ranking
+    itself is not differentiated. For inner steps on a part of the context, which makes a longer
+    horizon cheap.
+
+    Args:
+        field: the network; its last layer's head is the identity.
+        loss: on tasks as from `images`.
+        part: of the points, in (0, 1].
+
+    Raises:
+        ValueError: a part outside (0, 1].
+
+    Source: Tack et al. 2023 (GradNCP), context pruning; without its bootstrapped target.
+    """
+    if not 0 < part <= 1:
+        raise ValueError(f"part = {part}: in (0, 1]")
+
+    def on_part(theta, task, key):
+        now, (values, x) = jax.lax.stop_gradient(theta), task
+        h, off = field.inputs(now, x)[-1], field(now, x) - values
+        pull = (off**2).sum(axis=-1) * ((h**2).sum(axis=-1) + 1)
+        _, index = jax.lax.top_k(pull, max(1, round(part * len(pull))))
+        return loss(theta, Tasks(values[index], x[index]), key)
+
+    return on_part

@@ -24,19 +24,19 @@ def test_pictures_fill_the_range_and_have_their_shape(name, gray):
 @pytest.mark.parametrize("name", DRAWN)
 def test_the_seed_decides_every_bit(name):
     load = DRAWN[name].load
-    a, b = (load("test", size=16, count=5).provenance["data_sha256"] for _ in range(2))
+    a, b = (load("test", size=16, limit=5).provenance["data_sha256"] for _ in range(2))
     assert a == b
-    assert load("test", size=16, count=5, seed=1).provenance["data_sha256"] != a
-    more = load("test", size=16, count=9)
-    np.testing.assert_array_equal(more.arrays[:5], load("test", size=16, count=5).arrays)
+    assert load("test", size=16, limit=5, seed=1).provenance["data_sha256"] != a
+    more = load("test", size=16, limit=9)
+    np.testing.assert_array_equal(more.arrays[:5], load("test", size=16, limit=5).arrays)
 
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_no_picture_stands_on_two_sides(name):
-    parts = {s: DRAWN[name].load(s, size=16, count=20).arrays for s in base.SPLITS}
+    parts = {s: DRAWN[name].load(s, size=16, limit=20).arrays for s in base.SPLITS}
     every = np.concatenate(list(parts.values())).reshape(60, -1)
     assert len(np.unique(every, axis=0)) == 60
-    whole = DRAWN[name].load("all", size=16, count=20)
+    whole = DRAWN[name].load("all", size=16, limit=20)
     np.testing.assert_array_equal(whole.arrays.reshape(60, -1), every)
 
 
@@ -93,8 +93,8 @@ def test_a_distance_changes_by_one_per_unit_of_length(seed):
     [
         (dict(split="tset"), "split = 'tset': one of train, validation, test, all"),
         (dict(size=0), "size = 0: between 1 and 4096 pixels"),
-        (dict(count=0), "count = 0: seed 0 or more, at least 1 picture"),
-        (dict(seed=-1), "seed = -1, count = None: seed 0 or more"),
+        (dict(limit=0), "limit = 0: seed 0 or more, at least 1 picture"),
+        (dict(seed=-1), "seed = -1, limit = None: seed 0 or more"),
     ],
 )
 def test_bad_requests_are_refused_in_one_line(name, given, message):

@@ -25,6 +25,7 @@ FLOORS = {  # module -> floor; a module imports only from lower floors
     "signals": 0,
     "observe.pixels": 1,
     "signals.photos": 1,
+    "signals.local": 1,
     "signals.faces": 1,
     "signals.sdf": 1,
     "signals.text": 1,

@@ -35,6 +35,35 @@ def test_splits_partition_the_photographs():
     assert len(set.union(*names)) == 205
 
 
+def test_crops_are_squares_of_their_photograph_and_stay_on_its_side():
+    parts = {s: photos.load(s, size=32, crops=3) for s in base.SPLITS}
+    assert [len(d.names) for d in parts.values()] == [3 * 149, 3 * 33, 3 * 23]
+    for split, d in parts.items():
+        whole = photos.load(split, size=32)
+        assert d.names == tuple(f"{n}#{i}" for n in whole.names for i in range(3))
+        assert len(np.unique(d.arrays.reshape(len(d.names), -1), axis=0)) == len(d.names)
+    again = photos.load("test", size=32, crops=3).provenance["data_sha256"]
+    assert again == parts["test"].provenance["data_sha256"]
+    full = photos.load("validation", crops=2, limit=1)
+    picture = photos.load("validation").get(full.names[0][:-2])
+    for name in full.names:  # 178 x 178 crops are resampled; the smallest value lies within
+        u = full.get(name)
+        assert picture.min() - 0.05 <= u.min() <= u.max() <= picture.max() + 0.05
+
+
+@pytest.mark.parametrize("limit", [1, 10, 149, 500])
+def test_a_limit_spreads_over_the_photographs(limit):
+    assert len(photos.load("train", size=8, limit=limit).names) == min(limit, 149)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"), [(dict(limit=0), "limit = 0: at least"), (dict(crops=-1), "crops = -1")]
+)
+def test_impossible_limits_and_crops_are_named(given, message):
+    with pytest.raises(DataError, match=message):
+        photos.load("test", size=8, **given)
+
+
 def test_no_photograph_stands_on_both_sides_of_a_split():
     """Correlation of thumbnails across splits; copies of a photograph reach 1."""
     thumbs = []
@@ -257,80 +286,6 @@ def test_float_pictures_must_be_pixels(tmp_path, value):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(DataError, match=r"nothing\.png"):
         base.read_picture(tmp_path / "nothing.png")
-
-
-# --- folders ----------------------------------------------------------------------------------
-@pytest.fixture
-def album(tmp_path):
-    rng = np.random.default_rng(0)
-    (tmp_path / "sub").mkdir()
-    for i in range(40):
-        u = rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)
-        Image.fromarray(u).save(tmp_path / ("sub" if i % 2 else ".") / f"{i:02}.png")
-    (tmp_path / "notes.txt").write_text("not a picture, by its name")
-    return tmp_path
-
-
-def test_a_folder_is_a_class(album):
-    d = photos.folder(album, size=16)
-    assert d.arrays.shape == (40, 16, 16, 3)
-    parts = [photos.folder(album, s, size=16).names for s in base.SPLITS]
-    assert sum(map(len, parts)) == len(set().union(*parts)) == 40
-
-
-def test_copies_in_a_folder_stay_together(album):
-    for path in list(album.glob("*.png")):
-        (album / f"copy_{path.name}").write_bytes(path.read_bytes())
-    for split in base.SPLITS:
-        names = set(photos.folder(album, split, size=16).names)
-        assert {f"copy_{n}" for n in names if "/" not in n and "copy" not in n} <= names
-
-
-def test_a_bad_file_stops_or_is_noted(album):
-    (album / "torn.png").write_bytes(BROKEN["truncated_png"][0])
-    with pytest.raises(DataError, match=r"torn\.png"):
-        photos.folder(album, size=16)
-    d = photos.folder(album, size=16, on_error="skip")
-    assert len(d.names) == 40
-    assert list(d.provenance["skipped"]) == ["torn.png"]
-
-
-@pytest.mark.parametrize("case", ["absent", "empty", "file", "all_bad", "on_error"])
-def test_folders_that_cannot_be_used_are_named(tmp_path, album, case):
-    if case == "absent":
-        call, told = (lambda: photos.folder(tmp_path / "no")), "not a folder"
-    elif case == "file":
-        call, told = (lambda: photos.folder(album / "notes.txt")), "not a folder"
-    elif case == "on_error":
-        call, told = (lambda: photos.folder(album, on_error="warn")), "one of raise, skip"
-    else:
-        folder = tmp_path / "f"
-        folder.mkdir()
-        if case == "all_bad":
-            (folder / "a.png").write_bytes(b"x")
-        call = lambda: photos.folder(folder, on_error="skip")  # noqa: E731
-        told = "no usable picture" if case == "all_bad" else "no picture in it"
-    with pytest.raises(DataError, match=told):
-        call()
-
-
-def test_imagenette_from_its_folder(tmp_path):
-    rng = np.random.default_rng(1)
-    for part, count in (("train", 60), ("val", 12)):
-        for synset in ("n01440764", "n03888257"):
-            (tmp_path / part / synset).mkdir(parents=True)
-            for i in range(count // 2):
-                u = rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)
-                Image.fromarray(u).save(tmp_path / part / synset / f"{synset}_{i}.JPEG")
-    train, held, test = (photos.imagenette(tmp_path, s, size=16) for s in base.SPLITS)
-    assert len(test.names) == 12
-    assert len(train.names) + len(held.names) == 60
-    assert len(held.names) > 0
-    assert not set(train.names) & set(held.names)
-    few = photos.imagenette(tmp_path, "train", size=16, limit=8)
-    assert {n.split("/")[1] for n in few.names} == {"n01440764", "n03888257"}
-    with pytest.raises(DataError, match="not Imagenette"):
-        photos.imagenette(tmp_path / "train")
 
 
 # --- archives ---------------------------------------------------------------------------------

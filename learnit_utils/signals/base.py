@@ -133,6 +133,18 @@ def resize(picture: np.ndarray, size: int) -> np.ndarray:
     return np.clip(np.stack(resized, -1), 0, 1).astype(np.float32)
 
 
+def spread(count: int, limit: int | None) -> np.ndarray:
+    """Indices of `limit` of `count` pictures, evenly spaced; of all if None or more than there are.
+
+    Raises:
+        DataError: a limit below 1.
+    """
+    if limit is not None and limit < 1:
+        raise DataError(f"limit = {limit}: at least 1 picture")
+    few = count if limit is None else min(limit, count)
+    return np.arange(few) * count // max(few, 1)
+
+
 def read_files(paths, size, gray, on_error, name=lambda p: p.name):
     """Read, crop and resize files. Returns pictures, names and {name: why} of those left out."""
     if on_error not in ("raise", "skip"):
@@ -166,31 +178,31 @@ def files_dataset(root, paths, size, gray, on_error, name, **provenance) -> Data
     return dataset(pictures, names, skipped=skipped, **provenance)
 
 
-DRAWN = {"train": 280, "validation": 40, "test": 80}  # pictures of a class drawn from a seed
+DRAWN = {"train": 320, "validation": 40, "test": 80}  # pictures of a class drawn from a seed
 
 
-def drawn_dataset(draw, split, size, seed, count, source) -> Dataset:
+def drawn_dataset(draw, split, size, seed, limit, source) -> Dataset:
     """Pictures drawn from a seed, each from (seed, split, its number) alone.
 
     So more pictures leave the first as they are, and no picture stands on two sides.
 
     Args:
         draw: (random generator, split) -> (size, size, channels) float32 in [0, 1].
-        split: "train" (280), "validation" (40), "test" (80) or "all" (400).
+        split: "train" (320), "validation" (40), "test" (80) or "all" (440).
         size: pixels of a side.
         seed: of the collection.
-        count: pictures per split instead of those numbers, or None.
+        limit: so many pictures per split instead of those numbers, fewer or more.
         source: what they are, for the provenance.
 
     Raises:
-        DataError: a split, size, seed or count that is not possible.
+        DataError: a split, size, seed or limit that is not possible.
     """
     check_request(split, size)
-    if seed < 0 or (count is not None and count < 1):
-        raise DataError(f"seed = {seed}, count = {count}: seed 0 or more, at least 1 picture")
+    if seed < 0 or (limit is not None and limit < 1):
+        raise DataError(f"seed = {seed}, limit = {limit}: seed 0 or more, at least 1 picture")
     pictures, names = [], []
     for number, part in enumerate(SPLITS):
-        for i in range(count or DRAWN[part]) if split in (part, "all") else ():
+        for i in range(limit or DRAWN[part]) if split in (part, "all") else ():
             pictures.append(draw(np.random.default_rng([seed, number, i]), part))
             names.append(f"{part}/{i}")
     source = f"{source}, seed {seed}"

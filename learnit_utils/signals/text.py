@@ -65,16 +65,16 @@ def load(
     size: int = 64,
     gray: bool = True,
     seed: int = 0,
-    count: int | None = None,
+    limit: int | None = None,
 ) -> Dataset:
     """Pictures of random words; no word stands on two sides.
 
     Args:
         gray: black on white in one channel; otherwise in random colours.
-        split, size, seed, count: as in `base.drawn_dataset`.
+        split, size, seed, limit: as in `base.drawn_dataset`.
     """
 
     def draw(rng, part):
         return page(rng, vocabulary(part), size, gray)
 
-    return drawn_dataset(draw, split, size, seed, count, "random words in fonts of matplotlib")
+    return drawn_dataset(draw, split, size, seed, limit, "random words in fonts of matplotlib")

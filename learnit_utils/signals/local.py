@@ -1,0 +1,148 @@
+"""Pictures of your own: any folder as a class, or Imagenette from its folder."""
+
+from functools import cache
+from pathlib import Path
+
+from learnit_utils import assets
+from learnit_utils.signals.base import (
+    SPLITS,
+    SUFFIXES,
+    DataError,
+    Dataset,
+    check_request,
+    files_dataset,
+    read_picture,
+    split_of,
+    spread,
+)
+
+LEAST = len(SPLITS)  # different pictures, one for each side
+
+
+def _files_under(folder: str | Path) -> list[Path]:
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise DataError(f"{root}: not a folder")
+    found = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not found:
+        raise DataError(f"{root}: no picture in it ({', '.join(SUFFIXES)})")
+    return found
+
+
+def _below(root):
+    """The name of a file: its path below root."""
+    return lambda path: path.relative_to(root).as_posix()
+
+
+def _sides(files, root) -> dict[Path, str]:
+    """The split of every file, by a hash of its content; no side is empty.
+
+    Where one would be, a picture of the fullest side moves there. In a folder of a few dozen
+    pictures that does not happen, and a picture's side is its own whatever else is added.
+    """
+    content = {p: assets.sha256(p) for p in files}
+    order = sorted(set(content.values()))
+    if len(order) < LEAST:
+        sides = ", ".join(SPLITS)
+        raise DataError(f"{root}: different pictures: {len(order)}; at least {LEAST} for {sides}")
+    side = {c: split_of(c) for c in order}
+    for part in SPLITS:
+        if part not in side.values():
+            rich = max(SPLITS, key=list(side.values()).count)
+            side[next(c for c in order if side[c] == rich)] = part
+    return {p: side[c] for p, c in content.items()}
+
+
+def folder(
+    path: str | Path,
+    split: str = "all",
+    *,
+    size: int = 178,
+    gray: bool = False,
+    limit: int | None = None,
+    on_error: str = "raise",
+) -> Dataset:
+    """Every picture file below a folder, cropped square.
+
+    Args:
+        path: the folder; sub-folders are searched too. A link that leads out of it is refused.
+        split: "all", or 70 / 15 / 15 by a hash of the file's content, so copies stay together; at
+            least one different picture on each side.
+        size: pixels of a side, whatever the files have; resampled (bicubic, antialiased).
+        gray: one channel instead of three.
+        limit: so many files, spread over the split.
+        on_error: "raise" stops at the first file that cannot be used; "skip" leaves it out and
+            notes it in provenance["skipped"].
+
+    Raises:
+        DataError: a folder or a file that cannot be used; see `base.read_picture`.
+    """
+    check_request(split, size)
+    root = Path(path).expanduser()
+    files, name = _files_under(root), _below(root)
+    left_out = {}
+    for path in files:
+        if not path.resolve().is_relative_to(root.resolve()):
+            left_out[path] = f"{path}: a link that leads out of {root}"
+        elif on_error == "skip" and (why := _problem(path, path.stat().st_mtime_ns)):
+            left_out[path] = why
+        if left_out and on_error == "raise":
+            raise DataError(left_out[path])
+    files = [p for p in files if p not in left_out]
+    if split != "all":  # only what can be used counts, so that no side is empty
+        sides = _sides(files, root)
+        files = [p for p in files if sides[p] == split]
+    files = [files[i] for i in spread(len(files), limit)]
+    where = dict(source=f"folder {root.name}", licence="the owner's", split=split)
+    data = files_dataset(root, files, size, gray, on_error, name, **where)
+    data.provenance["skipped"] |= {name(p): why for p, why in left_out.items()}
+    return data
+
+
+@cache
+def _problem(path, changed) -> str | None:
+    """Why a file cannot be used; a file is looked at once until it changes."""
+    del changed
+    try:
+        read_picture(path)
+    except DataError as e:
+        return str(e)
+    return None
+
+
+def imagenette(
+    path: str | Path,
+    split: str = "train",
+    *,
+    size: int = 178,
+    gray: bool = False,
+    limit: int | None = None,
+    on_error: str = "raise",
+) -> Dataset:
+    """Imagenette from its unpacked folder (imagenette2-160 or -320), class names kept in names.
+
+    Args:
+        path: the folder that holds `train` and `val`.
+        split: its `val` is our "test"; an eighth of its `train`, by hash of the file name, is
+            our "validation".
+        limit: read no more than this many files, in an order that mixes the classes.
+        size, gray, on_error: as in `folder`.
+
+    Source: github fastai/imagenette (MD5 of imagenette2-320.tgz 3df6f0d01a2c9592104656642f5e78a3).
+    """
+    check_request(split, size)
+    root = Path(path).expanduser()
+    for part in ("train", "val"):
+        if not (root / part).is_dir():
+            raise DataError(f"{root}: no folder {part!r} in it, so this is not Imagenette unpacked")
+    files = _files_under(root / ("val" if split == "test" else "train"))
+    if split == "all":
+        files += _files_under(root / "val")
+    if split in ("train", "validation"):
+        held = [assets.sha256(p.name.encode())[0] in "01" for p in files]
+        held_out = split == "validation"
+        files = [p for p, h in zip(files, held) if h == held_out]
+    files = sorted(files, key=lambda p: assets.sha256(p.name.encode()))[:limit]
+    where = dict(source=f"Imagenette ({root.name})", split=split)
+    where["licence"] = "research use; the photographs belong to their authors"
+    return files_dataset(root, files, size, gray, on_error, _below(root), **where)
