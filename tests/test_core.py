@@ -81,6 +81,67 @@ def test_regression_is_the_mean_squared_error_of_what_is_measured():
     np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
+def pulls(field, theta, task):
+    """The norm of every point's gradient with respect to the last layer, one point at a time."""
+
+    def of_last(last, x, y):
+        return jnp.sum((field([*theta[:-1], last], x) - y) ** 2)
+
+    g = jax.vmap(jax.grad(of_last), (None, 0, 0))(theta[-1], task.shared, task.each)
+    flat = [np.asarray(leaf).reshape(len(task.shared), -1) for leaf in jax.tree.leaves(g)]
+    return np.linalg.norm(np.concatenate(flat, axis=1), axis=1)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("part", [0.1, 0.25, 0.6])
+def test_the_hardest_points_are_those_with_the_largest_gradients(seed, part):
+    loss, theta, many = siren_problem(seed)
+    field, task, key = fields.siren(11, 3, 5.0, 2), many.take(0), jax.random.key(1)
+    chosen = np.argsort(pulls(field, theta, task))[::-1][: round(part * 37)]
+    few = tasks.Tasks(task.each[chosen], task.shared[chosen])
+    pruned = tasks.hardest(field, loss, part)
+    got, ours = jax.value_and_grad(pruned)(theta, task, key)
+    expected, theirs = jax.value_and_grad(loss)(theta, few, key)
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+    close(ours, theirs, 1e-5)  # the ranking is not differentiated
+    assert got > loss(theta, task, key)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_all_points_are_the_loss_itself(seed):
+    loss, theta, many = siren_problem(seed)
+    whole = tasks.hardest(fields.siren(11, 3, 5.0, 2), loss, 1.0)
+    for i in range(many.count):
+        args = (theta, many.take(i), jax.random.key(0))
+        np.testing.assert_allclose(whole(*args), loss(*args), rtol=1e-5)
+
+
+@pytest.mark.parametrize("part", [0, -0.5, 1.01, float("nan")])
+def test_an_impossible_part_is_named(part):
+    with pytest.raises(ValueError, match=rf"part = {part}: in \(0, 1\]"):
+        tasks.hardest(fields.siren(11, 3, 5.0, 2), None, part)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_maml_through_pruned_steps_is_the_derivative(seed):
+    """Against a central difference, with the ranking free to move."""
+    with jax.enable_x64(True):
+        loss, theta, many = siren_problem(seed, dtype=jnp.float64)
+        field = fields.siren(11, 3, 5.0, 2)
+        adapt = inner.sgd(tasks.hardest(field, loss, 0.3), 3, 1e-2)
+        _, direction = outer.maml(loss, adapt)(theta, many, keys(3))
+        flat, back = jax.flatten_util.ravel_pytree(theta)
+        way = jnp.asarray(np.random.default_rng(seed).normal(size=flat.shape))
+        h = 1e-6
+
+        def value(t):
+            return outer.maml(loss, adapt).losses(back(t), many, keys(3)).mean()
+
+        slope = (value(flat + h * way) - value(flat - h * way)) / (2 * h)
+        g, _ = jax.flatten_util.ravel_pytree(direction)
+        np.testing.assert_allclose(g @ way, slope, rtol=1e-6)
+
+
 # --- inner ----------------------------------------------------------------------------------
 @pytest.mark.parametrize("seed", SEEDS)
 def test_descent_on_a_quadratic_has_its_closed_form(seed):

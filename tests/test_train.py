@@ -1,5 +1,6 @@
 """Training: resumed = uninterrupted, also after SIGKILL; devices agree; bad losses stop it."""
 
+import dataclasses
 import os
 import random
 import signal
@@ -27,7 +28,7 @@ from learnit_utils import (
     weights,
 )
 from learnit_utils.__main__ import main
-from learnit_utils.signals.base import dataset
+from learnit_utils.signals.base import DataError, dataset
 
 TESTS = os.path.dirname(__file__)
 
@@ -322,10 +323,17 @@ TINY = recipes.Recipe(
 )
 
 
-@pytest.mark.parametrize("change", [{}, dict(method="reptile"), dict(rates="parameter_step")])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        dict(method="reptile"),
+        dict(rates="parameter_step"),
+        dict(prune=0.25, inner_steps=3),
+        dict(signals="sdf+text", limit=7),
+    ],
+)
 def test_the_score_in_the_manifest_is_that_of_the_saved_weights(tmp_path, change):
-    import dataclasses
-
     recipe = dataclasses.replace(TINY, **change)
     path = recipes.execute("tiny", recipe, tmp_path, verbose=False)
     saved = weights.load(path)
@@ -340,6 +348,37 @@ def test_the_score_in_the_manifest_is_that_of_the_saved_weights(tmp_path, change
     )
     assert saved.info["settings"]["steps"] == 6
     assert saved.info["versions"]["jax"] == jax.__version__
+
+
+@pytest.mark.parametrize("name", recipes.SIGNALS)
+def test_a_limit_is_for_training_only(name):
+    few = dataclasses.replace(TINY, signals=name, limit=3)
+    full = dataclasses.replace(TINY, signals=name)
+    assert few.load("train").provenance["count"] == 3
+    for split in ("validation", "test"):
+        assert few.load(split).provenance == full.load(split).provenance
+
+
+def test_two_classes_are_their_pictures_together():
+    both = dataclasses.replace(TINY, signals="sdf+faces").load("test")
+    parts = [dataclasses.replace(TINY, signals=s).load("test") for s in ("sdf", "faces")]
+    np.testing.assert_array_equal(both.arrays, np.concatenate([d.arrays for d in parts]))
+    assert len(set(both.names)) == len(both.arrays)
+    assert both.provenance["source"] == " + ".join(d.provenance["source"] for d in parts)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(signals="cats"), "signals = 'cats': without a folder one of faces, photos, "),
+        (dict(signals="faces+cats"), "signals = 'cats': "),
+        (dict(signals="local"), "signals = 'local': without a folder one of faces"),
+        (dict(signals="text", folder="x"), "signals = 'text': from a folder one of faces, photos"),
+    ],
+)
+def test_signals_that_are_not_known_are_named(change, message):
+    with pytest.raises(DataError, match=message):
+        dataclasses.replace(TINY, **change).load("train")
 
 
 def test_every_recipe_can_be_built():
@@ -414,8 +453,6 @@ def test_the_command_trains_and_continues(tmp_path, monkeypatch, capsys):
 
 
 def test_starts_on_the_way_are_kept_and_shipped(tmp_path):
-    import dataclasses
-
     recipe, out, into = dataclasses.replace(TINY, keep=(2, 5)), tmp_path / "a", tmp_path / "b"
     path = recipes.execute("tiny", recipe, out, into, verbose=False)
     assert weights.load(path).info["steps"] == 6
