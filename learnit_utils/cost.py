@@ -4,6 +4,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +41,7 @@ def _bodies(params):
             yield getattr(value, "jaxpr", value)
 
 
+@lru_cache
 def matmul_rate(side: int = 2048, repeat: int = 5) -> float:
     """FLOP/s of a float32 product of two square matrices, the best of a few."""
     a = jnp.ones((side, side))

@@ -171,3 +171,45 @@ def curves(
     elif len(series) > 1:
         ax.legend(fontsize=8)
     return ax.figure
+
+
+def heat_map(
+    values: np.ndarray,
+    rows: list[str],
+    columns: list[str],
+    *,
+    label: str,
+    ax: plt.Axes | None = None,
+    best: bool = True,
+    title: str = "",
+    form: str = "{:.1f}",
+) -> Figure:
+    """A table as colours with its numbers in it.
+
+    Args:
+        values: (rows, columns).
+        rows, columns: their names.
+        label: what the numbers are, with their unit.
+        ax: draw here; a new figure otherwise.
+        best: frame the largest number of every column.
+        form: of the numbers.
+    """
+    values = np.asarray(values, np.float64)
+    if ax is None:
+        size = (min(7.6, 2.6 + 1.1 * len(columns)), 0.9 + 0.42 * len(rows))
+        ax = plt.subplots(figsize=size)[1]
+    shown = ax.imshow(values, cmap="cividis", aspect="auto")
+    ax.figure.colorbar(shown, ax=ax, label=label)
+    middle = (np.nanmin(values) + np.nanmax(values)) / 2
+    for (i, j), v in np.ndenumerate(values):
+        # Not the ink of the page: these stand on the map, which does not change with it.
+        ax.text(j, i, form.format(v), ha="center", va="center", color="w" if v < middle else "k")
+    for j, i in enumerate(np.nanargmax(values, axis=0) if best else ()):
+        frame = plt.Rectangle((j - 0.46, i - 0.44), 0.92, 0.88, fill=False, lw=2, ec="#D55E00")
+        ax.add_patch(frame)
+    ax.set(xticks=range(len(columns)), yticks=range(len(rows)), title=title)
+    ax.set_xticklabels(columns)
+    ax.set_yticklabels(rows)
+    ax.grid(False)
+    ax.tick_params(length=0)
+    return ax.figure

@@ -265,16 +265,21 @@ def distance(a: jax.Array, b: jax.Array) -> float:
 
 # --- what it predicts ---------------------------------------------------------------------------
 def linearised_curve(
-    pairs: Eigenpairs, residual: np.ndarray, lr: float, steps: int, loss_entries: int | None = None
+    kernel: Eigenpairs | np.ndarray,
+    residual: np.ndarray,
+    lr: float,
+    steps: int,
+    loss_entries: int | None = None,
 ) -> np.ndarray:
     """The mean squared error of gradient descent if the kernel stayed as it is.
 
-    With L = mean (f - y)^2 over N entries a step of descent multiplies the part of f - y along
-    an eigenvector of value v by 1 - 2 lr v / N. What lies outside the given eigenvectors is
-    taken to stay.
+    With L = mean (f - y)^2 over N entries a step of descent turns f - y into
+    (I - 2 lr K / N) (f - y), which multiplies its part along an eigenvector of value v by
+    1 - 2 lr v / N. What lies outside the given eigenvectors is taken to stay.
 
     Args:
-        pairs: of the kernel at the start, some or all.
+        kernel: the matrix at the start, (n, n), or some or all of its eigenpairs. The matrix
+            needs `steps` products in float64, the pairs none, however many steps.
         residual: (..., n), f(theta_0) - y, one or several signals.
         lr: step size of the descent.
         steps: how many.
@@ -284,18 +289,25 @@ def linearised_curve(
         (..., steps + 1) mean squared errors at steps 0 ... steps.
 
     Raises:
-        ValueError: a residual of another size than the eigenvectors, or negative `steps`.
+        ValueError: a residual of another size than the kernel, or negative `steps`.
 
     Source: Lee et al. 2019, section 2, here for discrete steps.
     """
     r = np.asarray(residual, np.float64)
-    n = len(pairs.vectors)
+    pairs = kernel if isinstance(kernel, Eigenpairs) else None
+    n = len(kernel if pairs is None else pairs.vectors)
     if r.shape[-1] != n:
-        raise ValueError(f"residual of {r.shape[-1]} entries: {n}, as the eigenvectors")
+        raise ValueError(f"residual of {r.shape[-1]} entries: {n}, as the kernel")
     if steps < 0:
         raise ValueError(f"steps = {steps}: 0 or more")
+    per = 2 * lr / (loss_entries or n)
+    if pairs is None:
+        matrix, left = np.asarray(kernel, np.float64), [r]
+        for _ in range(steps):
+            left.append(left[-1] - per * (left[-1] @ matrix))
+        return np.mean(np.square(left), axis=-1).transpose(*range(1, r.ndim), 0)
     along = (r @ np.asarray(pairs.vectors, np.float64)) ** 2  # (..., k)
     rest = np.maximum((r**2).sum(axis=-1) - along.sum(axis=-1), 0)
-    shrink = (1 - 2 * lr * np.asarray(pairs.values, np.float64) / (loss_entries or n)) ** 2
+    shrink = (1 - per * np.asarray(pairs.values, np.float64)) ** 2
     decay = shrink[:, None] ** np.arange(steps + 1)  # (k, steps + 1)
     return (along @ decay + rest[..., None]) / n

@@ -6,7 +6,9 @@ The cell is the schema. Every line reads
     name: type = default  # help, one of a, b, c        a choice
 
 with type int, float, bool, str, list[int], list[float] or list[str]; a range or a choice holds for
-each entry of a list. A long list may take several lines, with the comment on the last.
+each entry of a list. A long list may take several lines, with the comment on the last. A text
+whose comment ends in "a path", "a folder" or "a file" may name one, relative to where
+`learnit run` was called.
 """
 
 import ast
@@ -33,6 +35,7 @@ _KINDS = {
     "list[str]": (str, "texts separated by commas, each"),
 }
 _RANGE = re.compile(r",?\s*(?:each )?in ([\[(])\s*([^,\s]+),\s*([^\])\s]+)\s*([\])])\s*$")
+_PLACE = re.compile(r"\ba (path|folder|file)\s*$")
 _CHOICE = re.compile(r",?\s*(?:each )?one of ([\w.+-]+(?:, [\w.+-]+)*)\s*$")
 
 
@@ -80,6 +83,17 @@ class Parameter:
             return words.removesuffix(", each")
         low, high = (int(v) if v == int(v) else v for v in (self.low, self.high))
         return f"{words} in {self.ends[0]}{low}, {high}{self.ends[1]}"
+
+    def placed(self, value: Any, here: Path) -> Any:
+        """The value, made absolute if it names a file or folder and is no word the chapter knows.
+
+        Such words are the default, "train" and the empty text.
+        """
+        if not (self.type == "str" and _PLACE.search(self.help)):
+            return value
+        return (
+            value if value in ("", "train", self.default) else str(here / Path(value).expanduser())
+        )
 
     @cached_property
     def _adapter(self) -> TypeAdapter:

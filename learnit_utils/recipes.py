@@ -18,7 +18,7 @@ from learnit_utils.parameters import ParameterError
 from learnit_utils.signals import faces, local, photos, sdf, text
 from learnit_utils.signals.base import DataError, Dataset, dataset
 
-# (split, size, gray, limit, ...) -> Dataset: what ships, installs or is drawn
+# (split, size, gray, limit, ...) -> Dataset: what ships, installs or is drawn.
 SIGNALS = {"faces": faces.load, "photos": photos.load, "text": text.load, "sdf": sdf.load}
 # The same with a folder first.
 FOLDERS = {"faces": faces.celeba, "photos": local.imagenette, "local": local.folder}
@@ -53,6 +53,7 @@ class Recipe:
     batch: int = 3
     steps: int = 5000
     seed: int = 0
+    agreement: bool = True  # measure how FOMAML's and Reptile's directions agree with MAML's too
     keep: tuple[int, ...] = ()  # outer steps at which the start on its way is kept too
 
     def __post_init__(self):
@@ -64,16 +65,21 @@ class Recipe:
         Raises:
             DataError: a class that is not known, or data that cannot be used.
         """
-        limit = self.limit if split == "train" else self.held_out if self.folder else None
-        options = dict(size=self.size, gray=self.gray, limit=limit, **self.options)
-        parts = []
-        for name in self.signals.split("+"):
-            known = FOLDERS if self.folder else SIGNALS
-            if name not in known:
-                how = "from a folder" if self.folder else "without a folder"
-                raise DataError(f"signals = {name!r:.60}: {how} one of {', '.join(known)}")
-            place = [self.folder] if self.folder else []
-            parts.append(known[name](*place, split, **options))
+        options = dict(size=self.size, gray=self.gray, **self.options)
+        drawn = self.limit if split == "train" else None
+        read = self.limit if split == "train" else self.held_out
+        names, parts = self.signals.split("+"), []
+        for name in names:
+            if self.folder and name in FOLDERS:
+                parts.append(FOLDERS[name](self.folder, split, limit=read, **options))
+            elif name in SIGNALS:
+                parts.append(SIGNALS[name](split, limit=drawn, **options))
+            else:
+                known = ", ".join(dict.fromkeys([*SIGNALS, *FOLDERS]))
+                why = "needs a folder" if name in FOLDERS else f"one of {known}"
+                raise DataError(f"signals = {name!r:.60}: {why}")
+        if self.folder and not FOLDERS.keys() & set(names):
+            raise DataError(f"folder = {self.folder!r:.60}: {self.signals} is not read from one")
         return parts[0] if len(parts) == 1 else _together(parts)
 
 
@@ -113,6 +119,8 @@ RECIPES = {
     "faces64_pruned": Recipe(**TUNED, inner_steps=4, prune=0.25),
     "text64_pruned": Recipe(**TUNED, signals="text", inner_steps=4, prune=0.25),
     "text64_metasgd": Recipe(**TUNED, signals="text", rates="parameter_step", rates_lr=1e-3),
+    # A class of your own: `learnit train own --set folder=DIR`.
+    "own": Recipe(**TUNED, signals="local"),
 }
 
 
@@ -298,9 +306,9 @@ def of(learned: weights.Weights) -> Recipe:
 
 
 def _probe(p: Parts, recipe: Recipe) -> Callable[[Any], dict]:
-    """Validation PSNR; without learned step sizes also how the three directions agree."""
+    """Validation PSNR; if asked for, without learned step sizes, how the directions agree."""
     psnr = train.validation(p.grad, p.data.validation)
-    if recipe.rates is not None:
+    if recipe.rates is not None or not recipe.agreement:
         return psnr
     few = p.data.validation.take(np.arange(0, p.data.validation.count, 5))
     agreement = evaluate.agreement(p.loss, p.adapt)

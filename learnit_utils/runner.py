@@ -121,6 +121,7 @@ def plan(
     values = profile_values(root, profile, name)
     try:
         parameters = resolve(schema, {**values, **given})
+        parameters |= {n: schema[n].placed(parameters[n], Path.cwd()) for n in given}
     except ParameterError as e:
         raise ParameterError(f"{name}: {e}") from None
     injected = {n: v for n, v in parameters.items() if v != schema[n].default}

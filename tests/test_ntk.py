@@ -211,6 +211,20 @@ def test_linearised_descent_is_exact_in_the_limit_of_small_steps(name):
         assert errors[1] <= errors[0] / 50 + 1e-13
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("shape", [(12,), (3, 12), (2, 3, 12)])
+def test_the_kernel_itself_tells_what_all_its_eigenpairs_tell(seed, shape):
+    rng = np.random.default_rng(seed)
+    factor = rng.normal(size=(12, 12))
+    kernel, residual = factor @ factor.T, rng.normal(size=shape)
+    pairs = ntk.eigenpairs(kernel, 12)
+    lr = 5 / pairs.values[0]
+    for entries in (None, 7):
+        told = ntk.linearised_curve(kernel, residual, lr, 4, entries)
+        assert told.shape == (*shape[:-1], 5)
+        assert np.allclose(told, ntk.linearised_curve(pairs, residual, lr, 4, entries), rtol=1e-6)
+
+
 def test_what_lies_outside_the_given_pairs_stays(rng):
     vectors = np.eye(4)[:, :1]
     pairs = ntk.Eigenpairs(np.array([2.0]), vectors, np.zeros(1))
@@ -249,7 +263,10 @@ PAIRS = ntk.Eigenpairs(np.ones(2), np.eye(5)[:, :2], np.zeros(2))
         (lambda: ntk.energy(np.eye(3), np.ones((2, 4))), "signals of 4 entries: 3"),
         (lambda: ntk.energy(np.eye(3), np.ones((2, 3))), "signal 0 is constant"),
         (lambda: ntk.distance(np.eye(3), np.eye(2)), "one shape"),
-        (lambda: ntk.linearised_curve(PAIRS, np.ones(4), 1.0, 2), "residual of 4 entries: 5"),
+        (
+            lambda: ntk.linearised_curve(PAIRS, np.ones(4), 1.0, 2),
+            "residual of 4 entries: 5, as the kernel",
+        ),
         (lambda: ntk.linearised_curve(PAIRS, np.ones(5), 1.0, -1), "steps = -1: 0 or more"),
     ],
 )

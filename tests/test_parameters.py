@@ -34,6 +34,36 @@ def test_a_line_is_a_type_a_default_a_range_and_help():
     assert p["method"].allowed == "one of maml, fomaml, reptile"
 
 
+PLACES = """weights: str = "book"  # book: what ships; train: learn; or a path
+folder: str = ""  # pictures; empty: none; or a folder
+name: str = "a"  # not a path at all
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("weights", "book", "book"),
+        ("weights", "train", "train"),
+        ("weights", "runs/w", "/here/runs/w"),
+        ("weights", "/abs/w", "/abs/w"),
+        ("folder", "", ""),
+        ("folder", "book", "/here/book"),
+        ("folder", "~/p", str(Path.home() / "p")),
+        ("name", "b", "b"),
+    ],
+)
+def test_a_place_is_relative_to_where_the_command_was_called(name, value, expected):
+    assert parse_cell(PLACES)[name].placed(value, Path("/here")) == expected
+
+
+def test_the_plan_of_a_run_knows_where_it_was_called(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    job = runner.plan(ROOT, "00_two_steps", "book", {"weights": "mine"}, Path("out"))
+    assert job.parameters["weights"] == str(tmp_path / "mine")
+    assert runner.plan(ROOT, "00_two_steps", "book", {}, Path("out")).injected == {}
+
+
 @given(st.integers(-1000, 1000))
 def test_whole_numbers_pass_exactly_within_their_range(n):
     seed = parse_cell(CELL)["seed"]
