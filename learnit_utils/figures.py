@@ -136,8 +136,10 @@ def image_grid(
             if i < len(pictures) and pictures[i] is not None:
                 u = np.clip(np.squeeze(np.asarray(pictures[i])), 0, 1)
                 ax.imshow(u, vmin=0, vmax=1, cmap="gray")
-                if titles and i < len(titles.get(name, [])):
-                    ax.set_title(titles[name][i], fontsize=9)
+            else:
+                ax.set_box_aspect(1)
+            if titles and i < len(titles.get(name, [])):
+                ax.set_title(titles[name][i], fontsize=9)
         line[0].set_ylabel(name, fontsize=9)
     return fig
 
