@@ -7,6 +7,7 @@ it is only kept in memory. `summary()` shows it at the end of the page.
 import json
 import math
 import os
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,22 @@ def record(
     entry = dict(name=name, value=value, unit=unit, paper=paper, source=source, scale=scale)
     _replace("results", "name", entry)
     return value
+
+
+def records(name: str, values: Mapping[str, Any], unit: str, *, scale: str) -> None:
+    """Report several measured numbers, each as NAME/KEY.
+
+    Args:
+        values: key -> number, or an `evaluate.Interval`, whose half width joins the scale.
+        name, unit, scale: as in `record`.
+    """
+    for key, value in values.items():
+        half = getattr(value, "half", None)
+        if half is None:
+            record(f"{name}/{key}", value, unit, scale=scale)
+        else:
+            where = f"{scale}, 95 % interval ± {half:.2g}"
+            record(f"{name}/{key}", value.mean, unit, scale=where)
 
 
 def claim(id: str, statement: str, holds: bool) -> None:

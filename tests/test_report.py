@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from learnit_utils import chapter, figures, slider
+from learnit_utils import chapter, evaluate, figures, slider
 from learnit_utils.signals import photos
 
 
@@ -42,6 +42,16 @@ def test_starting_again_forgets(run):
     chapter.record("a", 1, "", scale="")
     chapter.start("05_x")
     assert run()["results"] == []
+
+
+def test_several_numbers_are_reported_by_key(run):
+    values = {"a": np.float64(1.5), 20: 2, "c": evaluate.Interval(3.0, 0.25)}
+    chapter.records("psnr", values, "dB", scale="faces")
+    assert [(r["name"], r["value"], r["scale"]) for r in run()["results"]] == [
+        ("psnr/a", 1.5, "faces"),
+        ("psnr/20", 2.0, "faces"),
+        ("psnr/c", 3.0, "faces, 95 % interval ± 0.25"),
+    ]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, "x"])
@@ -180,3 +190,27 @@ def test_explore_is_frames_in_the_book_and_live_in_a_session(run, monkeypatch):
     control.value = 10
     assert calls == [1, 10]
     assert image.value != before
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_heat_map_shows_every_number_and_frames_the_best_of_each_column(shown, seed):
+    values = np.random.default_rng(seed).uniform(0, 50, (4, 3))
+    fig = figures.heat_map(values, list("abcd"), list("xyz"), label="PSNR (dB)")
+    ax = fig.axes[0]
+    assert [t.get_text() for t in ax.texts] == [f"{v:.1f}" for v in values.ravel()]
+    framed = [(round(p.get_y() + 0.44), round(p.get_x() + 0.46)) for p in ax.patches]
+    assert framed == [(i, j) for j, i in enumerate(values.argmax(axis=0))]
+    assert fig.axes[1].get_ylabel() == "PSNR (dB)"
+    assert (
+        not figures.heat_map(values, list("abcd"), list("xyz"), label="", best=False)
+        .axes[0]
+        .patches
+    )
+
+
+def test_a_gap_in_a_grid_keeps_its_title_and_its_room(shown):
+    u = np.zeros((4, 4))
+    fig = figures.image_grid({"a": [u, None], "b": [u, u]}, {"a": ["one", "two"]})
+    assert [ax.get_title() for ax in fig.axes] == ["one", "two", "", ""]
+    assert not fig.axes[1].images
+    assert fig.axes[1].get_box_aspect() == 1

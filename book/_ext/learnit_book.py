@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from learnit_utils import chapter, weights
-from learnit_utils.signals import faces, photos
+from learnit_utils.signals import faces, photos, sdf, text
 
 sys.path.insert(0, str(Path(__file__).parent))
 import drawings
@@ -120,6 +120,11 @@ def face_sets(app) -> str:
     return _sets(faces, "faces")
 
 
+def drawn_sets(app) -> str:
+    """The splits of the classes drawn from a seed, at the size the chapters use."""
+    return "\n\n".join(_sets(s, what) for s, what in ((text, "pages"), (sdf, "distance fields")))
+
+
 def starts(app) -> str:
     """Every shipped start: how it was learned, in how long, and its scores."""
     rows, devices = [], {}
@@ -127,13 +132,24 @@ def starts(app) -> str:
         i = weights.load(name).info
         devices.setdefault(i["device"], []).append(f"`{name}`")
         s = i["settings"]
-        outer = f"Adam {s['outer_lr']:g}, {s['decay']}, {i['steps']} x {s['batch']} faces"
+        outer = f"Adam {s['outer_lr']:g}, {s['decay']}, {i['steps']} x {s['batch']}"
         inner = f"{s['inner_steps']} x SGD {s['inner_lr']:g}"
+        inner += f", on {s['prune']:.0%} of the pixels" if s.get("prune") else ""
         inner += f", learned per {s['rates'].replace('_', ' and ')}" if s["rates"] else ""
         scores = [f"{i['scores'][f'{split}_psnr']:.2f}" for split in ("validation", "test")]
         wall = f"{i['wall_seconds'] / 60:.0f} min"
-        rows.append([f"`{name}`", i["method"], inner, outer, wall, *scores])
-    head = ["weights", "method", "inner", "outer", "time", "validation (dB)", "test (dB)"]
+        learned_from = f"{i['data']['train']['count']} {s.get('signals', 'faces')}"
+        rows.append([f"`{name}`", learned_from, i["method"], inner, outer, wall, *scores])
+    head = [
+        "weights",
+        "learned from",
+        "method",
+        "inner",
+        "outer steps x batch",
+        "time",
+        "validation (dB)",
+        "test (dB)",
+    ]
     where = "; ".join(f"{device}: {', '.join(names)}" for device, names in devices.items())
     return f"{_table(head, rows)}\n\nDevices. {where}."
 
@@ -146,6 +162,7 @@ GENERATED = dict(
     provenance=provenance,
     photo_sets=photo_sets,
     face_sets=face_sets,
+    drawn_sets=drawn_sets,
     starts=starts,
     photo_credits=photo_credits,
 )
