@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT
+from PIL import Image, ImageDraw
 
 from learnit_utils import runner
 from learnit_utils.__main__ import main
@@ -69,11 +71,44 @@ def colab_kernel(tmp_path_factory):
 def test_a_chapter_under_colabs_versions(name, colab_kernel, tmp_path, monkeypatch):
     monkeypatch.setenv("JUPYTER_PATH", os.pathsep.join([str(colab_kernel)]))
     words = ["run", name, "--profile", "smoke", "--kernel", "colab", "--out", str(tmp_path)]
+    if name == "04_class_priors":  # and with a folder of a user's, named from where they are
+        own_pictures(tmp_path / "shapes")
+        monkeypatch.chdir(tmp_path)
+        words += ["--image_folder", "shapes", "--on_error", "skip"]
     assert main(words) == 0
     report = check_report(tmp_path, name)
+    if name == "04_class_priors":
+        values = {r["name"]: r for r in report["results"]}
+        assert values["own_class/own start"]["scale"].startswith("shapes, 16x16")
+        assert values["own_class/own start"]["value"] > values["own_class/random, Adam"]["value"]
+        assert "folder shapes" in report["provenance"]["data_sha256"]
     pinned = dict(line.split("==") for line in CONSTRAINTS.read_text().split() if "==" in line)
     assert report["provenance"]["jax"] == pinned["jax"]
     assert report["provenance"]["numpy"] == pinned["numpy"]
+
+
+def own_pictures(folder):
+    """A folder as users have them: pictures of several sizes and kinds, and what is none."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(30):
+        w, h = rng.integers(20, 90, 2)
+        picture = Image.new("RGB", (w, h), tuple(rng.integers(0, 256, 3)))
+        draw = ImageDraw.Draw(picture)
+        draw.ellipse([w // 4, h // 4, 3 * w // 4, 3 * h // 4], tuple(rng.integers(0, 256, 3)))
+        picture.save(folder / f"{i}.{('png', 'jpg', 'webp')[i % 3]}")
+    (folder / "broken.png").write_bytes(b"not a picture")
+    (folder / "notes.txt").write_text("not one either")
+
+
+def test_a_folder_that_cannot_be_used_stops_a_run_at_once(tmp_path, capsys):
+    own_pictures(tmp_path / "shapes")
+    words = ["run", "04_class_priors", "--profile", "smoke", "--out", str(tmp_path / "out")]
+    assert main([*words, "--image_folder", str(tmp_path / "shapes")]) == 1
+    told = capsys.readouterr()
+    assert "DataError: broken.png: not a picture of an allowed format" in told.out + told.err
+    assert not (tmp_path / "out" / "04_class_priors.ipynb").exists()
+    assert not (tmp_path / "out" / "results" / "04_class_priors.json").exists()
 
 
 def test_the_package_leaves_colabs_jax_alone():

@@ -467,6 +467,25 @@ def test_the_command_trains_and_continues(tmp_path, monkeypatch, capsys):
     assert main(["train", "tiny", "--out", str(tmp_path / "file")]) == 2
 
 
+def test_a_start_is_learned_from_a_folder(tmp_path, rng, monkeypatch, capsys):
+    """And a folder that cannot be used costs one line."""
+    monkeypatch.setitem(recipes.RECIPES, "tiny", dataclasses.replace(TINY, signals="local"))
+    for i in range(20):
+        u = rng.integers(0, 256, (12, 12 + i, 3), dtype=np.uint8)
+        Image.fromarray(u).save(tmp_path / f"{i}.png")
+    words = ["train", "tiny", "--out", str(tmp_path / "runs")]
+    assert main([*words, "--set", f"folder={tmp_path}"]) == 0
+    w = weights.load(capsys.readouterr().out.splitlines()[-1])
+    assert sum(w.info["data"][s]["count"] for s in ("train", "validation", "test")) == 20
+    assert recipes.of(w).folder == str(tmp_path)
+    (tmp_path / "link.png").symlink_to(__file__)
+    for told, extra in (("link that leads out", [f"folder={tmp_path}"]), ("needs a folder", [])):
+        assert main([*words, *(x for e in extra for x in ("--set", e))]) == 1
+        error = capsys.readouterr().err.splitlines()
+        assert error[-1].startswith("learnit: ")
+        assert told in error[-1]
+
+
 def test_starts_on_the_way_are_kept_and_shipped(tmp_path):
     recipe, out, into = dataclasses.replace(TINY, keep=(2, 5)), tmp_path / "a", tmp_path / "b"
     path = recipes.execute("tiny", recipe, out, into, verbose=False)
