@@ -6,6 +6,8 @@ import zlib
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from learnit_utils.signals import base, local
@@ -194,6 +196,16 @@ def test_a_limit_spreads_over_the_folder(album, limit):
     names = local.folder(album, size=8, limit=limit).names
     assert len(names) == min(limit, 40)
     assert names[0] == "00.png"
+
+
+@given(st.integers(1, 3000), st.integers(1, 4000))
+def test_a_spread_is_even(count, limit):
+    picked = base.spread(count, limit)
+    assert len(picked) == min(count, limit)
+    assert picked[0] == 0
+    gaps = np.diff([*picked, count])
+    assert gaps.min() >= 1
+    assert gaps.max() - gaps.min() <= 1
 
 
 def test_an_impossible_limit_is_named(album):

@@ -552,10 +552,11 @@ def test_a_shipped_start_scores_what_its_manifest_says(name):
     recipe = recipes.of(w)
     assert recipe == recipes.RECIPES[name]
     parts = recipes.build(recipe)
-    assert parts.provenance["test"]["data_sha256"] == w.info["data"]["test"]["data_sha256"]
+    for split in ("train", "validation", "test"):
+        assert parts.provenance[split]["data_sha256"] == w.info["data"][split]["data_sha256"]
     start = w.theta if w.rates is None else inner.Start(w.theta, w.rates)
-    score = evaluate.psnr_after(parts.loss, parts.adapt, start, parts.data.test)
-    assert score == pytest.approx(w.info["scores"]["test_psnr"], abs=1e-2)
+    score = evaluate.psnr_after(parts.loss, parts.adapt, start, parts.data.validation)
+    assert score == pytest.approx(w.info["scores"]["validation_psnr"], abs=1e-2)
 
 
 @pytest.mark.parametrize("name", [n for n, r in recipes.RECIPES.items() if r.keep])
