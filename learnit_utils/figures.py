@@ -3,7 +3,8 @@
 import base64
 import html
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib as mpl
@@ -85,6 +86,33 @@ def _recolour(fig: Figure, ink: str) -> None:
         axes.tick_params(which="both", color=ink, labelcolor=ink)
 
 
+def picture(
+    ax: plt.Axes,
+    image: np.ndarray,
+    title: str = "",
+    *,
+    vmin: float = 0.0,
+    vmax: float = 1.0,
+    cmap: str = "gray",
+    fontsize: float = 9,
+) -> None:
+    """One picture in its axes, without ticks and frame.
+
+    Args:
+        ax: draw here.
+        image: (height, width), or (height, width, 3) in [0, 1]; axes of length 1 are dropped.
+        title: over it.
+        vmin, vmax, cmap: the scale of a one-channel picture.
+        fontsize: of the title, in points.
+    """
+    u = np.squeeze(np.asarray(image))
+    u = np.clip(u, 0, 1) if u.ndim == 3 else u
+    ax.imshow(u, vmin=vmin, vmax=vmax, cmap=cmap)
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    ax.set_title(title, fontsize=fontsize)
+
+
 def image_row(
     images: Mapping[str, np.ndarray],
     *,
@@ -109,11 +137,9 @@ def image_row(
     fig, axes = plt.subplots(rows, columns, figsize=(7.6, rows * (side + 0.35)), squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
-    for ax, (name, picture) in zip(axes.flat, images.items()):
-        u = np.squeeze(np.asarray(picture))
-        u = np.clip(u, 0, 1) if u.ndim == 3 else u
-        ax.imshow(u, vmin=vmin, vmax=vmax, cmap=cmap)
-        ax.set_title(name + (f"\n{note(picture)}" if note else ""), fontsize=fontsize)
+    for ax, (name, image) in zip(axes.flat, images.items()):
+        title = name + (f"\n{note(image)}" if note else "")
+        picture(ax, image, title, vmin=vmin, vmax=vmax, cmap=cmap, fontsize=fontsize)
     return fig
 
 
@@ -134,14 +160,80 @@ def image_grid(
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
             if i < len(pictures) and pictures[i] is not None:
-                u = np.clip(np.squeeze(np.asarray(pictures[i])), 0, 1)
-                ax.imshow(u, vmin=0, vmax=1, cmap="gray")
+                picture(ax, pictures[i])
             else:
                 ax.set_box_aspect(1)
             if titles and i < len(titles.get(name, [])):
                 ax.set_title(titles[name][i], fontsize=9)
         line[0].set_ylabel(name, fontsize=9)
     return fig
+
+
+def panels(
+    titles: Sequence[str],
+    *,
+    xlabel: str | Sequence[str],
+    ylabel: str | Sequence[str],
+    height: float = 3.4,
+    sharey: bool = False,
+    **look,
+) -> tuple[Figure, list[plt.Axes]]:
+    """Axes side by side over the width of a page.
+
+    Args:
+        titles: one per axes.
+        xlabel: with units; one for all, or one each.
+        ylabel: with units; one, at the left, or one each.
+        height: of the figure, in inches.
+        sharey: one scale of y for all.
+        look: what else `Axes.set` takes, for all of them, for example xscale.
+    """
+    size = (7.6, height)
+    fig, axes = plt.subplots(1, len(titles), figsize=size, sharey=sharey, squeeze=False)
+    for ax, title, label in zip(axes[0], titles, np.broadcast_to(xlabel, len(titles))):
+        ax.set(title=title, xlabel=label, **look)
+    for ax, label in zip(axes[0], [ylabel] if isinstance(ylabel, str) else ylabel):
+        ax.set_ylabel(label)
+    return fig, list(axes[0])
+
+
+def legend_under(fig: Figure, *, columns: int = 3, title: str | None = None, **look) -> None:
+    """The names of everything drawn in a figure, each once, under it.
+
+    Args:
+        columns: in how many the names stand.
+        title: what they name, with its unit.
+        look: what else `Figure.legend` takes.
+    """
+    handles = {}
+    for ax in fig.axes:
+        for handle, label in zip(*ax.get_legend_handles_labels()):
+            handles.setdefault(label, handle)
+    place = dict(loc="outside lower center", ncols=columns, title=title, fontsize=8)
+    fig.legend(handles.values(), handles.keys(), **place, **look)
+
+
+def with_predictions(
+    ax: plt.Axes,
+    x: Sequence[float],
+    measured: Sequence[np.ndarray],
+    predicted: Sequence[np.ndarray],
+    labels: Sequence,
+    colours: Sequence | None = None,
+) -> None:
+    """Measured curves, solid, and the prediction of each, thin and dashed, in its colour.
+
+    Args:
+        ax: draw here.
+        x: (n,).
+        measured, predicted: (curves, n), in the units of the axes.
+        labels: one per curve; the dashed lines have none.
+        colours: one per curve; the style's own otherwise.
+    """
+    colours = [f"C{i}" for i in range(len(labels))] if colours is None else colours
+    for real, told, label, colour in zip(measured, predicted, labels, colours):
+        ax.plot(x, real, "-", color=colour, label=f"{label}")
+        ax.plot(x, told, "--", color=colour, lw=1)
 
 
 def curves(
@@ -162,14 +254,15 @@ def curves(
         series: name -> (x, y).
         xlabel, ylabel: with units.
         ax: draw here; a new figure otherwise.
+        marker: of every line ("o"), or of one after the other ("os").
         legend_outside: names under the figure instead of inside the axes.
     """
     ax = plt.subplots(figsize=(7.6, 3.6))[1] if ax is None else ax
-    for name, (x, y) in series.items():
-        ax.plot(x, y, label=name, marker=marker)
+    for (name, (x, y)), mark in zip(series.items(), cycle(marker or [""])):
+        ax.plot(x, y, label=name, marker=mark)
     ax.set(xlabel=xlabel, ylabel=ylabel, xscale=xscale, yscale=yscale, title=title)
     if legend_outside:
-        ax.figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+        legend_under(ax.figure)
     elif len(series) > 1:
         ax.legend(fontsize=8)
     return ax.figure

@@ -145,6 +145,75 @@ def test_an_image_row_spreads_over_rows(shown):
     assert fig.axes[5].get_title() == "5\n1.0"
 
 
+def test_an_image_grid_leaves_gaps_and_frames_nothing(shown):
+    u = np.linspace(0, 1, 64).reshape(8, 8, 1)
+    fig = figures.image_grid({"a": [u, None], "b": [u]}, {"a": ["left", "right"]})
+    assert [len(ax.images) for ax in fig.axes] == [1, 0, 1, 0]
+    assert [ax.get_title() for ax in fig.axes] == ["left", "right", "", ""]
+    assert fig.axes[2].get_ylabel() == "b"
+    assert not any(ax.get_xticks().size or ax.spines["left"].get_visible() for ax in fig.axes)
+
+
+def test_a_picture_in_colour_is_clipped_and_a_gray_one_scaled(shown):
+    _, (gray, colour) = plt.subplots(1, 2)
+    figures.picture(gray, np.full((4, 4, 1), 3.0), "gray", vmin=-4, vmax=4)
+    figures.picture(colour, np.full((4, 4, 3), 3.0))
+    assert gray.images[0].get_clim() == (-4, 4)
+    assert gray.images[0].get_array().shape == (4, 4)
+    assert gray.get_title() == "gray"
+    assert colour.images[0].get_array().max() == 1
+
+
+def test_panels_share_words_or_have_their_own(shown):
+    fig, axes = figures.panels(["a", "b"], xlabel="x (m)", ylabel="y", xscale="log", height=2)
+    assert [(ax.get_title(), ax.get_xlabel(), ax.get_ylabel()) for ax in axes] == [
+        ("a", "x (m)", "y"),
+        ("b", "x (m)", ""),
+    ]
+    assert {ax.get_xscale() for ax in axes} == {"log"}
+    assert fig.get_size_inches().tolist() == [7.6, 2]
+    _, axes = figures.panels(["", ""], xlabel=["p", "q"], ylabel=["r", "s"], sharey=True)
+    assert [(ax.get_xlabel(), ax.get_ylabel()) for ax in axes] == [("p", "r"), ("q", "s")]
+    axes[1].set_ylim(0, 7)
+    assert axes[0].get_ylim() == (0, 7)
+    assert len(figures.panels(["alone"], xlabel="x", ylabel="y")[1]) == 1
+
+
+def test_a_legend_under_a_figure_names_everything_once(shown):
+    fig, axes = figures.panels(["", ""], xlabel="x", ylabel="y")
+    for ax in axes:
+        ax.plot([0, 1], label="both")
+    axes[1].plot([1, 0], label="right only")
+    axes[1].plot([1, 1])
+    figures.legend_under(fig, columns=2, title="lines (m)", handlelength=3)
+    (legend,) = fig.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["both", "right only"]
+    assert legend.get_title().get_text() == "lines (m)"
+    assert legend.handlelength == 3
+
+
+def test_a_prediction_is_dashed_in_the_colour_of_what_was_measured(shown):
+    _, ax = plt.subplots()
+    real, told = np.eye(2), 1 - np.eye(2)
+    figures.with_predictions(ax, [1, 2], real, told, [3, 8])
+    figures.with_predictions(ax, [1, 2], real, told, ["a", "b"], ["k", "r"])
+    lines = ax.get_lines()
+    assert [line.get_linestyle() for line in lines] == ["-", "--"] * 4
+    assert [line.get_color() for line in lines] == ["C0", "C0", "C1", "C1", "k", "k", "r", "r"]
+    assert lines[2].get_ydata().tolist() == [0, 1]
+    assert lines[3].get_ydata().tolist() == [1, 0]
+    assert ax.get_legend_handles_labels()[1] == ["3", "8", "a", "b"]
+
+
+def test_curves_take_their_marks_in_turn(shown):
+    series = {name: ([0, 1], [0, 1]) for name in "abc"}
+    fig = figures.curves(series, xlabel="x", ylabel="y", marker="os", legend_outside=True)
+    assert [line.get_marker() for line in fig.axes[0].get_lines()] == ["o", "s", "o"]
+    assert len(fig.legends[0].get_texts()) == 3
+    plain = figures.curves(series, xlabel="x", ylabel="y")
+    assert {line.get_marker() for line in plain.axes[0].get_lines()} == {""}
+
+
 # --- sliders ------------------------------------------------------------------------------------
 def test_a_slider_holds_all_frames_and_escapes_its_words():
     frames = [np.full((4, 6, 3), v) for v in (0, 0.5, 1)]
