@@ -126,6 +126,18 @@ def test_the_package_leaves_colabs_jax_alone():
         assert Version(pinned[requirement.name]) in requirement.specifier
 
 
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_chapter_explains_its_code(name):
+    """Words in its markdown cells per non-empty line in its code cells, hidden ones too."""
+    cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text("utf8"))["cells"]
+    texts = {kind: [] for kind in ("markdown", "code")}
+    for cell in cells:
+        texts[cell["cell_type"]].append("".join(cell["source"]))
+    words = sum(len(text.split()) for text in texts["markdown"])
+    lines = sum(bool(line.strip()) for text in texts["code"] for line in text.splitlines())
+    assert 5 <= words / lines <= 12, f"{words} words for {lines} lines"
+
+
 def test_profiles_name_only_chapters():
     import yaml
 
