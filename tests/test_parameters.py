@@ -34,6 +34,12 @@ def test_a_line_is_a_type_a_default_a_range_and_help():
     assert p["method"].allowed == "one of maml, fomaml, reptile"
 
 
+def test_each_of_is_each_one_of():
+    for form in ("each one of a, b", "each of a, b"):
+        p = parse_cell(f'x: list[str] = ["a"]  # letters, {form}\n')["x"]
+        assert (p.help, p.choices) == ("letters", ("a", "b"))
+
+
 PLACES = """weights: str = "book"  # book: what ships; train: learn; or a path
 folder: str = ""  # pictures; empty: none; or a folder
 name: str = "a"  # not a path at all
