@@ -5,10 +5,10 @@ The cell is the schema. Every line reads
     name: type = default  # help, in [low, high]        a range: [ ] closed, ( ) open ends
     name: type = default  # help, one of a, b, c        a choice
 
-with type int, float, bool, str, list[int], list[float] or list[str]; a range or a choice (there also "each
-of a, b, c") holds for each entry of a list. A long list may take several lines, with the comment on the last. A text
-whose comment ends in "a path", "a folder" or "a file" may name one, relative to where
-`learnit run` was called.
+with type int, float, bool, str, list[int], list[float] or list[str]; a range or a choice holds for
+each entry of a list, where "each of a, b, c" is a choice too. A long list may take several lines,
+with the comment on the last. A text whose comment ends in "a path", "a folder" or "a file" may name
+one, relative to where `learnit run` was called.
 """
 
 import ast
