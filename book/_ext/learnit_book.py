@@ -139,19 +139,18 @@ def starts(app) -> str:
         scores = [f"{i['scores'][f'{split}_psnr']:.2f}" for split in ("validation", "test")]
         wall = f"{i['wall_seconds'] / 60:.0f} min"
         learned_from = f"{i['data']['train']['count']} {s.get('signals', 'faces')}"
-        rows.append([f"`{name}`", learned_from, i["method"], inner, outer, wall, *scores])
+        how = f"{i['method']}, {inner}; {outer}"
+        rows.append([f"`{name}`", learned_from, how, wall, *scores])
     head = [
         "weights",
         "learned from",
-        "method",
-        "inner",
-        "outer steps x batch",
+        "inner loop; outer steps x batch",
         "time",
-        "validation (dB)",
-        "test (dB)",
+        "validation",
+        "test",
     ]
     where = "; ".join(f"{device}: {', '.join(names)}" for device, names in devices.items())
-    return f"{_table(head, rows)}\n\nDevices. {where}."
+    return f"{_table(head, rows)}\n\nScores: PSNR in dB after the inner loop. Devices. {where}."
 
 
 GENERATED = dict(
