@@ -16,6 +16,28 @@ jax.config.update("jax_debug_key_reuse", True)
 ROOT = Path(__file__).resolve().parent.parent
 
 
+# Tests that share something costly stay in one process when pytest runs several: what is listed here
+# together, else the tests of a file. The longest first, as they decide when all are done.
+TOGETHER = {
+    "test_all_chapters_in_the_smoke_profile": "the book",
+    "test_book.py": "the book",
+    "test_a_chapter_under_colabs_versions": "under Colab's versions",
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    order = list(dict.fromkeys(TOGETHER.values()))
+
+    def group(item):
+        names = (item.originalname, item.path.name)
+        return next((TOGETHER[n] for n in names if n in TOGETHER), item.path.stem)
+
+    items.sort(key=lambda i: order.index(group(i)) if group(i) in order else len(order))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
