@@ -28,7 +28,9 @@ class Start(NamedTuple):
     rates: Any  # as theta; every leaf broadcasts against (steps, *parameter.shape)
 
 
-def sgd(loss: Callable, steps: int, lr: float, *, keep: int | None = KEEP) -> Callable:
+def sgd(
+    loss: Callable, steps: int, lr: float, *, keep: int | None = KEEP, fresh: bool = True
+) -> Callable:
     """Plain gradient descent: theta_{k+1} = theta_k - lr * grad L(theta_k).
 
     Args:
@@ -36,6 +38,8 @@ def sgd(loss: Callable, steps: int, lr: float, *, keep: int | None = KEEP) -> Ca
         steps: K, the number of updates; 0 returns theta unchanged.
         lr: step size alpha, in theta^2 per unit of loss.
         keep: how many of the last steps keep their activations for differentiation; None for all.
+        fresh: whether every step has a key of its own; if not, all have the same, and what a loss
+            draws is drawn once per task.
 
     Returns:
         adapt(theta, task, key) -> (theta_K, losses (K,)).
@@ -51,10 +55,12 @@ def sgd(loss: Callable, steps: int, lr: float, *, keep: int | None = KEEP) -> Ca
     def update(theta, state, grad, now):
         return jax.tree.map(lambda t, g: t - lr * g, theta, grad), state
 
-    return _loop(loss, steps, keep, update, lambda theta: (theta, (), ()))
+    return _loop(loss, steps, keep, fresh, update, lambda theta: (theta, (), ()))
 
 
-def meta_sgd(loss: Callable, steps: int, *, keep: int | None = KEEP) -> Callable:
+def meta_sgd(
+    loss: Callable, steps: int, *, keep: int | None = KEEP, fresh: bool = True
+) -> Callable:
     """Gradient descent with learned step sizes: theta_{k+1} = theta_k - rates[k] * grad L(theta_k).
 
     Returns:
@@ -74,7 +80,7 @@ def meta_sgd(loss: Callable, steps: int, *, keep: int | None = KEEP) -> Callable
 
         return start.theta, (), jax.tree.map(of_steps, start.rates)
 
-    return _loop(loss, steps, keep, update, begin)
+    return _loop(loss, steps, keep, fresh, update, begin)
 
 
 def with_rates(theta: Any, steps: int, lr: float, per: str = "parameter_step") -> Start:
@@ -107,6 +113,7 @@ def descend(
     optimizer: optax.GradientTransformation,
     *,
     keep: int | None = KEEP,
+    fresh: bool = True,
 ) -> Callable:
     """Descent with any optax transform, its state fresh for every task. Otherwise as `sgd`.
 
@@ -118,10 +125,11 @@ def descend(
         updates, state = optimizer.update(grad, state, theta)
         return optax.apply_updates(theta, updates), state
 
-    return _loop(loss, steps, keep, update, lambda theta: (theta, optimizer.init(theta), ()))
+    begin = lambda theta: (theta, optimizer.init(theta), ())  # noqa: E731
+    return _loop(loss, steps, keep, fresh, update, begin)
 
 
-def _loop(loss, steps, keep, update, begin) -> Callable:
+def _loop(loss, steps, keep, fresh, update, begin) -> Callable:
     """adapt for any rule `update(theta, state, grad, now) -> theta, state`.
 
     Args:
@@ -143,7 +151,8 @@ def _loop(loss, steps, keep, update, begin) -> Callable:
 
         theta, state, each = begin(start)
         carry, losses, early = (theta, state), [], steps - kept
-        all_steps = (each, jax.random.split(key, steps))
+        keys = jax.random.split(key, steps if fresh else 1)
+        all_steps = (each, keys if fresh else jnp.broadcast_to(keys, (steps,)))
 
         def part(which):
             return jax.tree.map(lambda leaf: leaf[which], all_steps)

@@ -1,4 +1,4 @@
-"""Published checkpoints: pickles of nested mappings of NumPy arrays, read without running them.
+"""Pickles of nested mappings of NumPy arrays, read without running them.
 
 A pickle is a program. Here its opcodes must be on a list, every name it asks for is answered by a
 stand-in of this module or refused, and the arrays are built from their raw bytes at the end.
@@ -13,9 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from learnit_utils import assets, fields, weights
-from learnit_utils.fields import Layer
-
 MAX_BYTES = 2**28
 MAX_AXES = 8
 MAX_STEPS = 10**6
@@ -23,10 +20,10 @@ HAIKU = ("FlatMapping", "FlatMap", "frozendict", "to_immutable_dict", "to_haiku_
 
 
 class PickleError(ValueError):
-    """A pickle that is not a published checkpoint of this kind; one line."""
+    """A pickle that holds something else, or asks for more; the message is one line."""
 
 
-def _line(text, most=80) -> str:
+def line(text, most=80) -> str:
     """A text from a file, fit to stand in a message of one line."""
     return "".join(c if c.isprintable() else "?" for c in str(text)[:most])
 
@@ -36,7 +33,7 @@ class _DType:
 
     def __init__(self, code=None, *_):
         if not isinstance(code, str) or not re.fullmatch(r"[<>=|]?f[248]", code):
-            what = _line(repr(code[:40])) if isinstance(code, str) else type(code).__name__
+            what = line(repr(code[:40])) if isinstance(code, str) else type(code).__name__
             raise PickleError(f"an array of type {what}: floating-point numbers are needed")
         self.code = code.lstrip("<>=|")
         self.order = code[0] if code[0] in "<>" else "<"
@@ -124,7 +121,7 @@ class _Name(NamedTuple):
 
 def _asked(module, name):
     if (module, name) not in ALLOWED:
-        raise PickleError(f"it asks for {_line(module)}.{_line(name)}")
+        raise PickleError(f"it asks for {line(module)}.{line(name)}")
     return _Name(ALLOWED[module, name])
 
 
@@ -223,25 +220,28 @@ def _run(data: bytes) -> Any:
     raise PickleError("it does not end")
 
 
-def read(path: str | Path) -> Any:
+def read(path: str | Path, most: int | None = None) -> Any:
     """Nested dicts of float arrays from a pickle (protocols 0 to 5).
+
+    Args:
+        most: bytes that the file may have; MAX_BYTES unless given.
 
     Raises:
         PickleError: anything that such a file does not need; nothing in it has run.
     """
-    path = Path(path)
-    name = _line(path.name)
+    path, most = Path(path), MAX_BYTES if most is None else most
+    name = line(path.name)
     if not path.is_file():
         raise PickleError(f"{name}: no such file")
-    if path.stat().st_size > MAX_BYTES:
-        raise PickleError(f"{name}: more than {MAX_BYTES >> 20} MiB")
+    if path.stat().st_size > most:
+        raise PickleError(f"{name}: more than {most >> 20} MiB")
     data = path.read_bytes()
     try:
         return _plain(_run(data), set())
     except PickleError as e:
         raise PickleError(f"{name}: refused, {e}") from None
     except Exception as e:  # a damaged program can fail in any way
-        why = f"{type(e).__name__}: {_line(e)}"
+        why = f"{type(e).__name__}: {line(e)}"
         raise PickleError(f"{name}: not a readable pickle ({why})") from None
 
 
@@ -258,87 +258,3 @@ def _plain(tree, seen, depth=0):
     raise PickleError(
         f"it holds a {type(tree).__name__.strip('_')} where mappings of arrays belong"
     )
-
-
-def _order(module: str) -> list:
-    """siren/siren_layer_2/linear -> [("siren", 0), ("siren_layer", 2), ("linear", 0)]."""
-    parts = [re.fullmatch(r"(.*?)(?:_([0-9]{1,9}))?", part, re.S) for part in module.split("/")]
-    return [(m[1], int(m[2] or 0)) for m in parts]
-
-
-def layers(tree: dict) -> list[Layer]:
-    """The layers of {"siren/siren_layer/linear": {"w": ..., "b": ...}, "siren/siren_layer_1/..."}.
-
-    Raises:
-        PickleError: another structure, or layers that do not fit together.
-    """
-
-    def layered(v):
-        return (
-            isinstance(v, dict)
-            and set(v) == {"w", "b"}
-            and all(isinstance(a, np.ndarray) for a in v.values())
-        )
-
-    if not isinstance(tree, dict) or not tree or not all(map(layered, tree.values())):
-        held = ", ".join(sorted(tree)[:3]) if isinstance(tree, dict) else "one array"
-        raise PickleError(
-            f"a mapping of layers with arrays 'w' and 'b' is needed, it holds {_line(held)}"
-        )
-    theta = []
-    for module in sorted(tree, key=_order):
-        with np.errstate(over="ignore", invalid="ignore"):
-            w, b = (tree[module][k].astype(np.float32) for k in "wb")
-        module = _line(module)
-        if w.ndim != 2 or b.shape != w.shape[1:] or (theta and theta[-1].w.shape[1] != w.shape[0]):
-            raise PickleError(
-                f"{module}: w {w.shape} and b {b.shape} do not continue the layers before"
-            )
-        if w.size == 0:
-            raise PickleError(f"{module}: w {w.shape} has no numbers in it")
-        if not (np.isfinite(w).all() and np.isfinite(b).all()):
-            raise PickleError(f"{module}: values that are not finite")
-        theta.append(Layer(w, b))
-    return theta
-
-
-def convert(
-    source: str | Path,
-    target: str | Path,
-    *,
-    omega0: float,
-    hidden_omega0: float | None = None,
-    offset: float = 0.5,
-) -> None:
-    """Write the SIREN in a published pickle as weights with a manifest beside them.
-
-    Args:
-        source: the pickle, haiku's layout: weights (in, out).
-        target: ends in .safetensors.
-        omega0, hidden_omega0, offset: as in `fields.siren`; the pickle does not hold them.
-
-    Raises:
-        PickleError: the file is not such a checkpoint.
-        WeightsError, ValueError: a target or setting that cannot be.
-    """
-    try:
-        theta = layers(read(source))
-    except PickleError as e:
-        name = _line(Path(source).name)
-        raise PickleError(str(e) if str(e).startswith(name) else f"{name}: {e}") from None
-    widths = {layer.w.shape[1] for layer in theta[:-1]}
-    if len(widths) != 1:
-        raise PickleError(
-            f"{Path(source).name}: hidden layers of widths {sorted(widths)}, one is needed"
-        )
-    field = fields.siren(
-        widths.pop(),
-        len(theta),
-        omega0,
-        theta[-1].w.shape[1],
-        hidden_omega0=hidden_omega0,
-        dims=theta[0].w.shape[0],
-        offset=offset,
-    )
-    origin = dict(file=Path(source).name, sha256=assets.sha256(Path(source)))
-    weights.save(target, field, theta, method="imported", origin=origin)

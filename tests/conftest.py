@@ -16,8 +16,8 @@ jax.config.update("jax_debug_key_reuse", True)
 ROOT = Path(__file__).resolve().parent.parent
 
 
-# Tests that share something costly stay in one process when pytest runs several: what is listed here
-# together, else the tests of a file. The longest first, as they decide when all are done.
+# Tests that share something costly stay in one process when pytest runs several: what is listed
+# here together, else the tests of a file. The longest first, as they decide when all are done.
 TOGETHER = {
     "test_all_chapters_in_the_smoke_profile": "the book",
     "test_book.py": "the book",

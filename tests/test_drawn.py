@@ -1,12 +1,12 @@
-"""The signal classes that are drawn from a seed: words, and signed distance fields."""
+"""The signal classes that are drawn from a seed: words, signed distance fields, phantoms."""
 
 import numpy as np
 import pytest
 
-from learnit_utils.signals import base, sdf, text
+from learnit_utils.signals import base, phantoms, sdf, text
 from learnit_utils.signals.base import DataError
 
-DRAWN = {"sdf": sdf, "text": text}
+DRAWN = {"sdf": sdf, "text": text, "phantoms": phantoms}
 
 
 @pytest.mark.parametrize("name", DRAWN)

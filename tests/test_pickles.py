@@ -22,9 +22,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learnit_utils import pickles, weights
+from learnit_utils import pickles, unpickle, weights
 from learnit_utils.__main__ import main
-from learnit_utils.pickles import PickleError
+from learnit_utils.unpickle import PickleError
 
 PROTOCOLS = (2, 3, 4, 5)
 
@@ -112,7 +112,7 @@ def test_genuine_pickles_are_read(tmp_path, monkeypatch, protocol, mapping, spel
     assert (b"FlatMapping" in data) == (mapping is FlatMapping)
     path = tmp_path / "params.pkl"
     path.write_bytes(data)
-    found = pickles.read(path)
+    found = unpickle.read(path)
     assert type(found) is dict
     assert all(type(v) is dict for v in found.values())
     same_tree(found, layers)
@@ -125,7 +125,7 @@ def test_older_names_of_haikus_mapping(tmp_path, monkeypatch, name):
     path = tmp_path / "params.pkl"
     data = dumped(tree_of(layers, FlatMapping), 2, monkeypatch)
     path.write_bytes(data.replace(b"FlatMapping\n", name.encode() + b"\n"))
-    same_tree(pickles.read(path), layers)
+    same_tree(unpickle.read(path), layers)
 
 
 @pytest.mark.parametrize("protocol", [0, 1, *PROTOCOLS])
@@ -143,7 +143,7 @@ def test_arrays_of_any_layout(tmp_path, protocol, kind):
     a.flags.writeable = kind != "read_only"
     path = tmp_path / "params.pkl"
     path.write_bytes(pickle.dumps(dict(a=a), protocol))
-    found = pickles.read(path)["a"]
+    found = unpickle.read(path)["a"]
     assert found.dtype == a.dtype
     np.testing.assert_array_equal(found, a, strict=True)
     found += 1  # an array of its own
@@ -585,7 +585,7 @@ def test_a_small_file_does_not_fill_the_memory(tmp_path):
     path = tmp_path / "params.pkl"
     path.write_bytes(finished(program))
     with pytest.raises(PickleError):
-        pickles.read(path)
+        unpickle.read(path)
 
 
 def test_a_file_name_of_two_lines_is_refused_in_one(tmp_path):
@@ -600,7 +600,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path, monkeypatch, kind):
         source.mkdir()
     elif kind == "too_large":
         source.write_bytes(genuine())
-        monkeypatch.setattr(pickles, "MAX_BYTES", len(genuine()) - 1)
+        monkeypatch.setattr(unpickle, "MAX_BYTES", len(genuine()) - 1)
         told = "more than"
     with pytest.raises(PickleError, match=told) as error:
         pickles.convert(source, tmp_path / "start.safetensors", omega0=30.0)
@@ -612,9 +612,9 @@ def test_deep_nesting_does_not_end_the_process(tmp_path):
     path = tmp_path / "params.pkl"
     path.write_bytes(finished(b"})" + b"\x85" * 500_000 + b"K\x01s"))
     program = (
-        "import sys; from learnit_utils import pickles\n"
-        "try: pickles.read(sys.argv[1])\n"
-        "except pickles.PickleError: print('refused')"
+        "import sys; from learnit_utils import unpickle\n"
+        "try: unpickle.read(sys.argv[1])\n"
+        "except unpickle.PickleError: print('refused')"
     )
     done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "refused\n")
@@ -636,7 +636,7 @@ GLOBALS = [
 @pytest.mark.parametrize("state", ["attributes", "slots"])
 def test_a_pickle_leaves_no_state_behind(tmp_path, asked, state):
     """BUILD sets attributes: of the functions that stand in for numpy's, if they let it."""
-    spec = importlib.util.spec_from_file_location("learnit_pickles_copy", pickles.__file__)
+    spec = importlib.util.spec_from_file_location("learnit_unpickle_copy", unpickle.__file__)
     copy = importlib.util.module_from_spec(spec)  # ours stays as it is, whatever happens
     spec.loader.exec_module(copy)
     before = {key: dict(vars(value)) for key, value in copy.ALLOWED.items()}
@@ -669,7 +669,7 @@ def test_a_damaged_pickle_is_refused_or_still_arrays(tmp_path_factory, protocol,
 def read_or_refused(path):
     """A tree of arrays, or one line."""
     try:
-        tree = pickles.read(path)
+        tree = unpickle.read(path)
     except PickleError as e:
         lines = str(e).splitlines()
         if len(lines) != 1:

@@ -1,0 +1,276 @@
+"""Line integrals: against closed forms, an adjoint, scikit-image and each other."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage.transform import radon
+
+from learnit_utils import fields, inner, tasks
+from learnit_utils.observe import pixels, tomography
+from learnit_utils.signals import phantoms
+
+ANGLES = np.linspace(0, np.pi, 19)  # 0, pi/2 and pi among them, and no eighth of a turn
+METHODS = pytest.mark.parametrize("method", tomography.METHODS)
+
+
+def blob(x):
+    """A smooth picture within the inscribed circle, as a field: (..., 2) -> (..., 1)."""
+    r2 = (x[..., :1] - 0.55) ** 2 + 2.5 * (x[..., 1:] - 0.42) ** 2
+    return jnp.exp(-r2 / (2 * 0.08**2))
+
+
+def relative(a, b):
+    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_error_against_the_exact_sinogram_falls_with_resolution(seed):
+    shapes = phantoms.ellipses("test", seed=seed, limit=1)[0]
+    errors = []
+    for n in (32, 64, 128, 256):
+        u = phantoms.picture(shapes, n, samples=4, clip=False)[..., 0]
+        fine = 8  # a detector sees the mean over its width
+        at = tomography.detector(n)[:, None] + (np.arange(fine) - (fine - 1) / 2) / fine / n
+        exact = phantoms.sinogram(shapes, ANGLES, at.ravel()).reshape(len(ANGLES), n, fine).mean(-1)
+        errors.append(relative(tomography.project(u, ANGLES), exact))
+    assert errors[0] < 0.12
+    assert errors[-1] < 0.02
+    assert np.diff(np.log(errors)).max() < np.log(0.75)
+
+
+@METHODS
+def test_a_disc_has_the_shadow_of_a_disc(method):
+    n, r = 128, 0.3
+    disc = np.array([[1.0, 2 * r, 2 * r, 0, 0, 0]])
+    u = phantoms.picture(disc, n, samples=8)[..., 0]
+    s = tomography.detector(n)
+    shadow = 2 * np.sqrt(np.maximum(r**2 - s**2, 0))
+    for line in np.asarray(tomography.project(u, ANGLES, method)):
+        np.testing.assert_allclose(line, shadow, atol=0.025)
+
+
+@pytest.mark.parametrize("n", [16, 33, 64])
+@pytest.mark.parametrize("seed", range(3))
+def test_area_keeps_all_of_the_mass_at_every_angle(n, seed):
+    rng = np.random.default_rng(seed)
+    r = (np.arange(n) - n // 2) / n
+    u = rng.random((n, n)) * (np.hypot(r[:, None], r) < 0.5 - 2 / n)
+    angles = rng.uniform(-7, 7, 40)
+    mass = np.asarray(tomography.project(u.astype(np.float32), angles)).sum(axis=1) / n
+    np.testing.assert_allclose(mass, u.sum() / n**2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["bilinear", "nearest"])
+def test_the_turned_picture_keeps_the_mass_of_a_smooth_one(method):
+    u = np.asarray(blob(pixels.grid(96)))[..., 0]
+    mass = np.asarray(tomography.project(u, ANGLES, method)).sum(axis=1) / 96
+    np.testing.assert_allclose(mass, u.mean(), rtol=2e-3)
+
+
+@METHODS
+@pytest.mark.parametrize("n", [8, 17, 31, 40])
+@pytest.mark.parametrize("seed", range(2))
+def test_projector_and_backprojector_are_adjoint(method, n, seed):
+    rng = np.random.default_rng(seed)
+    angles = rng.uniform(-4, 4, 7)
+    u, p = rng.normal(size=(n, n)), rng.normal(size=(7, n))
+    for dtype, tolerance in ((np.float32, 1e-5), (np.float64, 1e-12)):
+        with jax.enable_x64(dtype is np.float64):
+            uu, pp = jnp.asarray(u, dtype), jnp.asarray(p, dtype)
+            there = tomography.project(uu, angles, method)
+            back = tomography.backproject(pp, angles, method=method)
+            assert there.dtype == back.dtype == dtype
+            size = float(jnp.linalg.norm(there) * jnp.linalg.norm(pp))
+            assert abs(float((there * pp).sum() - (uu * back).sum())) < tolerance * size
+
+
+@pytest.mark.parametrize("n", [32, 33])
+def test_it_agrees_with_scikit_image(n):
+    """Its radon interpolates the same points, so bilinear is the same to rounding."""
+    u = np.asarray(blob(pixels.grid(n)), np.float64)[..., 0]
+    r = (np.arange(n) - n // 2) / n
+    u *= np.hypot(r[:, None], r) < 0.5 - 1 / n
+    theirs = radon(u, np.rad2deg(ANGLES), circle=True).T / n
+    with jax.enable_x64(True):
+        assert relative(tomography.project(u, ANGLES, "bilinear"), theirs) < 1e-6
+        assert relative(tomography.project(u, ANGLES), theirs) < 0.02
+
+
+def test_area_and_bilinear_meet_as_pixels_shrink():
+    gaps = []
+    for n in (24, 48, 96):
+        u = np.asarray(blob(pixels.grid(n)))[..., 0]
+        gaps.append(relative(*(tomography.project(u, ANGLES, m) for m in ("area", "bilinear"))))
+    assert gaps[2] < gaps[1] / 2 < gaps[0] / 4
+
+
+@pytest.mark.parametrize("method", ["area", "bilinear"])
+def test_a_field_is_projected_as_its_picture_in_the_limit(method):
+    gaps = []
+    for n in (24, 48, 96):
+        u = blob(pixels.grid(n))[..., 0]
+        direct = tomography.project_field(blob, ANGLES, n)
+        gaps.append(relative(tomography.project(u, ANGLES, method), direct))
+    assert gaps[2] < gaps[1] / 2.5 < gaps[0] / 2.5**2
+    assert gaps[2] < 5e-3
+
+
+def test_a_constant_field_shows_the_way_through_the_square():
+    p = tomography.project_field(lambda x: jnp.ones((*x.shape[:-1], 1)), [0, np.pi / 4], 64, 7)
+    np.testing.assert_allclose(p[0], 1, rtol=1e-5)
+    s = tomography.detector(64)
+    np.testing.assert_allclose(p[1], np.sqrt(2) - 2 * np.abs(s), atol=1e-5)
+
+
+def test_the_gradient_of_a_projected_field_is_that_of_its_parameters():
+    """Twice differentiable too: MAML needs it."""
+    field = fields.fourier(8, 2, 1.0, 1, features=4)
+    theta = field.init(jax.random.key(0))
+    angles = jnp.array([0.3, 1.2])
+
+    def loss(theta):
+        return (tomography.project_field(lambda x: field(theta, x), angles, 8) ** 2).sum()
+
+    g = jax.grad(loss)(theta)
+    h = jax.grad(lambda t: sum((v**2).sum() for v in jax.tree.leaves(jax.grad(loss)(t))))(theta)
+    assert all(np.isfinite(v).all() for v in jax.tree.leaves((g, h)))
+    v = jax.tree.map(jnp.ones_like, theta)
+    _, slope = jax.jvp(loss, (theta,), (v,))
+    np.testing.assert_allclose(slope, sum(a.sum() for a in jax.tree.leaves(g)), rtol=1e-3)
+
+
+@settings(max_examples=15)
+@given(st.integers(2, 20), st.integers(0, 2**31))
+def test_turning_the_picture_by_a_right_angle_turns_the_sinogram(half, seed):
+    n = 2 * half + 1  # so that the middle is the middle
+    u = np.random.default_rng(seed).random((n, n)).astype(np.float32)
+    angles = np.array([0.2, 0.9, 2.5])
+    turned = tomography.project(np.rot90(u), angles)
+    np.testing.assert_allclose(
+        tomography.project(u, angles - np.pi / 2), turned, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_half_a_turn_mirrors_the_detector():
+    u = np.random.default_rng(0).random((21, 21)).astype(np.float32)
+    p, q = tomography.project(u, [0.7, 0.7 + np.pi])
+    np.testing.assert_allclose(p, q[::-1], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", tomography.RECONSTRUCTIONS)
+def test_with_many_views_the_picture_comes_back(name):
+    u = phantoms.load("test", size=48, limit=1).arrays[0, ..., 0]
+    angles = tomography.even_angles(96)
+    p = np.asarray(tomography.project(u, angles))
+    found = tomography.RECONSTRUCTIONS[name](p, angles)
+    assert found.shape == (48, 48)
+    assert -10 * np.log10(((found - u) ** 2).mean()) > (19 if name == "fbp" else 24)
+
+
+@pytest.mark.parametrize("name", tomography.RECONSTRUCTIONS)
+def test_what_comes_back_is_the_right_way_round(name):
+    """A spot off the middle in both directions."""
+    u = np.zeros((32, 32), np.float32)
+    u[8:11, 19:22] = 1
+    angles = tomography.even_angles(24)
+    found = tomography.RECONSTRUCTIONS[name](np.asarray(tomography.project(u, angles)), angles)
+    bright = np.where(found > found.max() / 2, found, 0)
+    r = np.arange(32)
+    middle = np.array([bright.sum(1) @ r, bright.sum(0) @ r]) / bright.sum()
+    np.testing.assert_allclose(middle, [9, 20], atol=0.5)
+
+
+def test_total_variation_finds_a_smaller_objective_than_its_neighbours():
+    u = phantoms.load("test", size=24, limit=1).arrays[0, ..., 0]
+    angles = tomography.even_angles(6)
+    p = np.asarray(tomography.project(u, angles))
+
+    def objective(v, weight=2e-3):
+        gx, gy = np.diff(v, axis=0, append=v[-1:]), np.diff(v, axis=1, append=v[:, -1:])
+        rest = np.asarray(tomography.project(v.astype(np.float32), angles)) - p
+        return 0.5 * (rest**2).sum() + weight * np.hypot(gx, gy).sum()
+
+    found = tomography.tv(p, angles, weight=2e-3)
+    assert objective(found) < objective(u)
+    assert objective(found) < objective(tomography.sart(p, angles))
+    assert objective(found) < objective(tomography.tv(p, angles, weight=2e-3, rounds=5))
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        other = np.clip(found + 0.02 * rng.normal(size=found.shape), 0, 1)
+        assert objective(found) < objective(other)
+
+
+# --- as a measurement ---------------------------------------------------------------------------
+def test_random_views_are_drawn_by_the_key():
+    data = phantoms.load("validation", size=16, limit=2)
+    task = tasks.images(data).take(0)
+    measure = tomography.views(3)
+
+    def f(x):
+        return blob(x)
+
+    a, b = (measure(f, task, jax.random.key(k))[1] for k in (0, 0))
+    np.testing.assert_array_equal(a, b)
+    assert a.shape == (3, 16)
+    assert np.abs(a - measure(f, task, jax.random.key(1))[1]).max() > 1e-3
+
+
+def test_steps_may_keep_the_angles_of_their_task():
+    """With fresh=False every inner step sees the same views; else new ones."""
+    seen = []
+
+    def loss(theta, task, key):
+        jax.debug.callback(lambda a: seen.append(float(a)), jax.random.uniform(key))
+        return theta**2
+
+    for fresh, different in ((True, 5), (False, 1)):
+        seen.clear()
+        adapt = inner.sgd(loss, 5, 0.1, fresh=fresh)
+        jax.block_until_ready(jax.jit(adapt)(jnp.float32(1), (), jax.random.key(3)))
+        jax.effects_barrier()
+        assert len(set(seen)) == different
+
+
+def test_a_scan_is_the_projection_and_noise_of_the_size_asked_for():
+    u = phantoms.load("validation", size=24, limit=3).arrays[..., 0]
+    angles = tomography.even_angles(50)
+    clean = tomography.scan(u, angles)
+    np.testing.assert_allclose(clean[1], tomography.project(u[1], angles), rtol=1e-5, atol=1e-6)
+    noisy = tomography.scan(u, angles, noise=0.03, key=jax.random.key(0))
+    assert np.std(noisy - clean) == pytest.approx(0.03, rel=0.05)
+
+
+U = np.ones((8, 8), np.float32)
+BAD = {
+    "not square": (lambda: tomography.project(U[:5], [0.0]), r"shape \(5, 8\)"),
+    "no views": (lambda: tomography.project(U, []), r"angles of shape \(0,\)"),
+    "zero views": (lambda: tomography.even_angles(0), "views = 0: at least 1"),
+    "zero random views": (lambda: tomography.views(0), "views = 0: at least 1"),
+    "infinite": (lambda: tomography.project(U, [0.0, np.inf]), "angles: not all finite"),
+    "method": (lambda: tomography.project(U, [0.0], "cubic"), "one of area, bilinear, nearest"),
+    "negative": (lambda: tomography.scan(-U[None], [0.0]), "negative or not finite"),
+    "not a number": (lambda: tomography.scan(U[None] * np.nan, [0.0]), "negative or not finite"),
+    "one picture": (lambda: tomography.scan(U, [0.0]), r"\(count, n, n\)"),
+    "noise": (lambda: tomography.scan(U[None], [0.0], noise=-1), "noise = -1"),
+    "key": (lambda: tomography.scan(U[None], [0.0], noise=1), "a key is needed"),
+    "back": (lambda: tomography.backproject(U, [0.0]), r"\(8, 8\), these angles need \(1, 8\)"),
+    "size": (lambda: tomography.backproject(U, np.ones(8), 9), r"these angles need \(8, 9\)"),
+    "fbp": (lambda: tomography.fbp(U, [0.0]), r"these angles need \(1, 8\)"),
+    "sart": (lambda: tomography.sart(U, [0.0]), r"these angles need \(1, 8\)"),
+    "tv": (lambda: tomography.tv(U, [0.0]), r"these angles need \(1, 8\)"),
+    "nan": (lambda: tomography.fbp(U[:1] * np.nan, [0.0]), "sinogram: values that are not finite"),
+    "rounds": (lambda: tomography.sart(U[:1], [0.0], rounds=0), "rounds = 0: at least 1"),
+    "weight": (lambda: tomography.tv(U[:1], [0.0], weight=0), "weight = 0"),
+    "samples": (lambda: tomography.project_field(blob, [0.0], 8, 0), "samples = 0"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_cannot_be_is_named_in_one_line(case):
+    call, told = BAD[case]
+    with pytest.raises(ValueError, match=told) as error:
+        call()
+    assert "\n" not in str(error.value)
