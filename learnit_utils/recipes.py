@@ -115,10 +115,9 @@ RECIPES = {
     "text64_of_5": Recipe(**TUNED, signals="text", limit=5),
     "text64_of_20": Recipe(**TUNED, signals="text", limit=20),
     "text64_of_80": Recipe(**TUNED, signals="text", limit=80),
-    # Twice the inner steps for about the same work: each sees a quarter of the pixels.
+    # Twice the inner steps for about the same work: each sees a quarter of the pixels. On text the
+    # same settings fall apart: 15.2 dB on validation pages after 250 outer steps, 8.2 after 750.
     "faces64_pruned": Recipe(**TUNED, inner_steps=4, prune=0.25),
-    "text64_pruned": Recipe(**TUNED, signals="text", inner_steps=4, prune=0.25),
-    "text64_metasgd": Recipe(**TUNED, signals="text", rates="parameter_step", rates_lr=1e-3),
     # A class of your own: `learnit train own --set folder=DIR`.
     "own": Recipe(**TUNED, signals="local"),
 }
