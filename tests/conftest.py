@@ -25,17 +25,18 @@ TOGETHER = {
 }
 
 
-@pytest.hookimpl(tryfirst=True)
+def _group(item):
+    names = (item.originalname, item.path.name)
+    return next((TOGETHER[n] for n in names if n in TOGETHER), item.path.stem)
+
+
+def pytest_itemcollected(item):
+    item.add_marker(pytest.mark.xdist_group(_group(item)))  # before pytest-xdist reads it
+
+
 def pytest_collection_modifyitems(items):
     order = list(dict.fromkeys(TOGETHER.values()))
-
-    def group(item):
-        names = (item.originalname, item.path.name)
-        return next((TOGETHER[n] for n in names if n in TOGETHER), item.path.stem)
-
-    items.sort(key=lambda i: order.index(group(i)) if group(i) in order else len(order))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
+    items.sort(key=lambda i: order.index(_group(i)) if _group(i) in order else len(order))
 
 
 @pytest.fixture
