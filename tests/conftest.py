@@ -16,27 +16,16 @@ jax.config.update("jax_debug_key_reuse", True)
 ROOT = Path(__file__).resolve().parent.parent
 
 
-# Tests that share something costly stay in one process when pytest runs several: what is listed
-# here together, else the tests of a file. The longest first, as they decide when all are done.
-TOGETHER = {
-    "test_all_chapters_in_the_smoke_profile": "the book",
-    "test_book.py": "the book",
-    "test_a_chapter_under_colabs_versions": "under Colab's versions",
-}
-
-
-def _group(item):
-    names = (item.originalname, item.path.name)
-    return next((TOGETHER[n] for n in names if n in TOGETHER), item.path.stem)
-
-
-def pytest_itemcollected(item):
-    item.add_marker(pytest.mark.xdist_group(_group(item)))  # before pytest-xdist reads it
+# The tests of a file stay in one process when pytest runs several. The longest files go first, as
+# they decide when all are done.
+LONGEST = ("test_book.py", "test_notebooks.py", "test_pickles.py")
 
 
 def pytest_collection_modifyitems(items):
-    order = list(dict.fromkeys(TOGETHER.values()))
-    items.sort(key=lambda i: order.index(_group(i)) if _group(i) in order else len(order))
+    def place(item):
+        return LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
 
 
 @pytest.fixture
@@ -100,3 +89,13 @@ def write_notebook(path, parameters, *bodies):
     kernel = dict(kernelspec=dict(name="python3", display_name="Python 3", language="python"))
     notebook = dict(cells=cells, metadata=kernel, nbformat=4, nbformat_minor=5)
     path.write_text(json.dumps(notebook))
+
+
+def check_report(out, name):
+    """The report of a smoke run, looked at."""
+    report = json.loads((out / "results" / f"{name}.json").read_text("utf8"))
+    assert report["profile"] == "smoke"
+    assert report["results"]
+    assert report["claims"]
+    assert all(r["scale"] and r["unit"] is not None for r in report["results"])
+    return report

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import ROOT
+from conftest import ROOT, check_report
 from playwright.sync_api import sync_playwright
 
 from learnit_utils import runner
@@ -36,10 +36,24 @@ THEME = {"label-content-name-mismatch"}
 
 
 @pytest.fixture(scope="module")
-def html():
+def smoke():
+    """Every chapter run in the smoke profile, with every use of a PRNG key checked."""
+    out = ROOT / "_build" / "smoke"
+    shutil.rmtree(out / "training", ignore_errors=True)  # what chapters learn is learned again
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_DEBUG_KEY_REUSE", "1")
+        assert main(["run", "all", "--profile", "smoke", "--out", str(out), "--cached"]) == 0
+    return out
+
+
+@pytest.mark.parametrize("name", list(runner.chapters(ROOT)))
+def test_a_chapter_in_the_smoke_profile(smoke, name):
+    check_report(smoke, name)
+
+
+@pytest.fixture(scope="module")
+def html(smoke):
     """The book built from the smoke runs, every warning an error."""
-    smoke = ROOT / "_build" / "smoke"
-    assert main(["run", "all", "--profile", "smoke", "--out", str(smoke), "--cached"]) == 0
     command = [sys.executable, ROOT / "book/build.py", "--executed", smoke, "--html", HTML]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

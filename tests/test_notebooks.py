@@ -1,4 +1,4 @@
-"""Every chapter runs in the smoke profile, here and under the versions that Colab has."""
+"""Chapters run under the versions that Colab has, and with a folder of a user's."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, check_report
 from PIL import Image, ImageDraw
 
 from learnit_utils import runner
@@ -18,25 +18,6 @@ from learnit_utils.__main__ import main
 CHAPTERS = list(runner.chapters(ROOT))
 COLAB = ROOT / ".venv-colab"
 CONSTRAINTS = ROOT / "tests" / "constraints-colab.txt"
-
-
-def check_report(out, name):
-    report = json.loads((out / "results" / f"{name}.json").read_text("utf8"))
-    assert report["profile"] == "smoke"
-    assert report["results"]
-    assert report["claims"]
-    assert all(r["scale"] and r["unit"] is not None for r in report["results"])
-    return report
-
-
-def test_all_chapters_in_the_smoke_profile(monkeypatch):
-    """With every use of a PRNG key checked. The book of test_book.py is built from this run."""
-    monkeypatch.setenv("JAX_DEBUG_KEY_REUSE", "1")
-    out = ROOT / "_build" / "smoke"
-    shutil.rmtree(out / "training", ignore_errors=True)  # what chapters learn is learned again
-    assert main(["run", "all", "--profile", "smoke", "--out", str(out), "--cached"]) == 0
-    for name in CHAPTERS:
-        check_report(out, name)
 
 
 @pytest.fixture(scope="module")
