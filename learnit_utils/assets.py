@@ -14,7 +14,7 @@ try:
 except ModuleNotFoundError:  # not POSIX
     fcntl = None
 
-FOLDERS = ("assets", "weights", "weights/path")
+FOLDERS = ("assets", "weights", "weights/path", "measurements")
 PACKAGE = Path(__file__).parent
 
 

@@ -100,6 +100,72 @@ def curve(
     return trajectory(loss, _descent(loss, optimizer, steps), theta, tasks, seed)
 
 
+class Progress(NamedTuple):
+    """What `progress` measures, in dB, every row one task: (count, steps / every + 1)."""
+
+    seen: np.ndarray  # of the loss that is descended
+    judged: np.ndarray  # of the loss that is only looked at
+
+
+def progress(
+    loss: Callable,
+    judge: Callable,
+    theta: Theta,
+    tasks: Tasks,
+    optimizer: Callable[[float], optax.GradientTransformation],
+    rate: float,
+    steps: int,
+    every: int = 1,
+) -> Progress:
+    """Fit tasks by one loss and judge every so many steps by another.
+
+    For inverse problems: `loss` compares what was measured, `judge` the signal itself.
+
+    Args:
+        loss, judge: (theta, task, key) -> scalar.
+        optimizer: step size -> optax transform, for example `optax.adam`.
+        rate: the step size.
+        steps: a multiple of `every`.
+
+    Raises:
+        ValueError: steps that are not.
+    """
+    if steps < 1 or every < 1 or steps % every:
+        raise ValueError(f"steps = {steps}, every = {every}: a multiple, at least 1")
+    run = _progress(loss, judge, optimizer, steps // every, every)
+    both = run(theta, tasks, _keys(tasks, 0), jnp.float32(rate))
+    return Progress(*map(decibel, both))
+
+
+@lru_cache(maxsize=128)
+def _progress(loss, judge, optimizer, blocks, every):
+    """(theta, tasks, keys, rate) -> both losses (count, blocks + 1)."""
+
+    def one(theta, task, key, rate):
+        descent = optimizer(rate)
+
+        def now(theta):  # one key for all that is drawn: a measurement is made once
+            return tuple(f(theta, task, jax.random.clone(key)) for f in (loss, judge))
+
+        def step(_, carry):
+            theta, state = carry
+            grad = jax.grad(loss)(theta, task, jax.random.clone(key))
+            updates, state = descent.update(grad, state, theta)
+            return optax.apply_updates(theta, updates), state
+
+        def block(carry, _):
+            carry = jax.lax.fori_loop(0, every, step, carry)
+            return carry, now(carry[0])
+
+        _, after = jax.lax.scan(block, (theta, descent.init(theta)), None, length=blocks)
+        return jax.tree.map(lambda a, b: jnp.append(a, b), now(theta), after)
+
+    def run(theta, tasks, keys, rate):
+        return _over_tasks(lambda task, key: one(theta, task, key, rate), tasks, keys)
+
+    return jax.jit(run)
+
+
 class Tuned(NamedTuple):
     """The outcome of `tune`."""
 

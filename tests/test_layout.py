@@ -37,6 +37,7 @@ FLOORS = {  # module -> floor; a module imports only from lower floors
     "chapter": 1,
     "diagrams": 1,
     "weights": 2,
+    "measured": 2,
     "pickles": 3,
     "inner": 2,
     "outer": 2,
