@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -26,11 +27,8 @@ SIGNALS |= {"phantoms": phantoms.load}
 # The same with a folder first, or a file.
 FOLDERS = {"faces": faces.celeba, "photos": local.imagenette, "local": local.folder}
 FOLDERS |= {"phantoms": phantoms.published}
-# What of a picture is seen in training: recipe -> measure for `tasks.regression`.
-MEASURES = {
-    "pixels": lambda recipe: tasks.all_pixels,
-    "views": lambda recipe: tomography.views(recipe.views),
-}
+# What of a picture is seen in training: how many views -> measure for `tasks.regression`.
+MEASURES = {"pixels": lambda views: tasks.all_pixels, "views": tomography.views}
 JUDGED_FROM = 4  # views, where a start that learns from views is scored
 PATH = "path"  # folder of the starts kept on the way, beside the finished ones
 
@@ -215,22 +213,31 @@ def build(recipe: Recipe) -> Parts:
         return data
 
     data = tasks.splits(noted)
-    field = fields.build(**r.field)
-    loss = tasks.regression(field, MEASURES[r.measure](r))
+    choices = (r.method, r.inner_steps, r.inner_lr, r.prune, r.rates, r.measure, r.views)
+    field, loss, adapt, grad = _functions(json.dumps(r.field), *choices)
     start = field.init(jax.random.key(r.seed))
     schedule = dict(decay=r.decay, warmup=min(r.warmup, r.steps // 10))
     optimizer = train.adam(r.outer_lr, r.steps, clip=r.clip, **schedule)
-    inside = loss if r.prune is None else tasks.hardest(field, loss, r.prune)
-    if r.rates is None:
-        adapt = inner.sgd(inside, r.inner_steps, r.inner_lr, fresh=r.measure == "pixels")
-    else:
-        adapt = inner.meta_sgd(inside, r.inner_steps, fresh=r.measure == "pixels")
+    if r.rates is not None:
         start = inner.with_rates(start, r.inner_steps, r.inner_lr, r.rates)
         of_rates = train.adam(r.rates_lr, r.steps, **schedule)
         groups = dict(theta=optimizer, rates=of_rates)
         optimizer = optax.multi_transform(groups, inner.Start("theta", "rates"))
-    grad = outer.METHODS[r.method](loss, adapt)
     return Parts(data, provenance, field, loss, adapt, grad, start, optimizer)
+
+
+@lru_cache(maxsize=32)  # so that classes that are learned alike share what is compiled
+def _functions(spec, method, steps, lr, prune, rates, measure, views):
+    """Field, loss, adapt and outer gradient."""
+    field = fields.build(**json.loads(spec))
+    loss = tasks.regression(field, MEASURES[measure](views))
+    inside = loss if prune is None else tasks.hardest(field, loss, prune)
+    fresh = measure == "pixels"  # a scanner's angles are those of the task in all its steps
+    if rates is None:
+        adapt = inner.sgd(inside, steps, lr, fresh=fresh)
+    else:
+        adapt = inner.meta_sgd(inside, steps, fresh=fresh)
+    return field, loss, adapt, outer.METHODS[method](loss, adapt)
 
 
 def execute(name: str, recipe: Recipe, out: Path, into: Path | None = None, **options) -> Path:

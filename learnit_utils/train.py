@@ -27,6 +27,8 @@ from learnit_utils.tasks import Tasks
 
 STATE, LOCK = "state.safetensors", ".lock"
 USUAL_FRACTION = 0.7  # of the floor, for the expected time
+KEPT_PROGRAMS = 8
+_PROGRAMS: dict[str, Any] = {}  # compiled, by their hash: runs of one shape share one
 
 
 class TrainError(RuntimeError):
@@ -192,7 +194,11 @@ def _run(
     now = int(state.step)
     if now > steps:
         raise TrainError(f"{path} holds {now} outer steps, more than the {steps} asked for")
-    compiled = lowered.compile()
+    if identity["program"] not in _PROGRAMS:
+        if len(_PROGRAMS) >= KEPT_PROGRAMS:
+            _PROGRAMS.clear()
+        _PROGRAMS[identity["program"]] = lowered.compile()
+    compiled = _PROGRAMS[identity["program"]]
     if verbose:
         _print_plan(grad, state, data, steps, batch, mesh, compiled)
 
