@@ -45,7 +45,8 @@ def obtain(
         if choice == "book":
             text = assets.read(f"{name}.json", FOLDER).decode()
         else:
-            text = Path(choice).expanduser().read_text("utf8")
+            path = Path(choice).expanduser()
+            text = (path / f"{name}.json" if path.is_dir() else path).read_text("utf8")
         found = json.loads(text)
         theirs, values = found["settings"], found["values"]
     except assets.AssetError:
