@@ -94,6 +94,9 @@ import pathlib, sys, time
 from learnit_utils import chapter, measured
 folder = pathlib.Path(sys.argv[1])
 chapter.folder = lambda: folder
+(folder / f"ready_{sys.argv[2]}").touch()
+while len(list(folder.glob("ready_*"))) < 2:  # both have started
+    time.sleep(0.01)
 def make(i):
     def piece():
         (folder / f"made_{i}_{sys.argv[2]}").touch()
