@@ -44,6 +44,33 @@ def test_a_curve_holds_the_psnr_before_between_and_after_the_steps(many, theta):
     )
 
 
+@pytest.mark.parametrize("every", [1, 2, 4])
+@pytest.mark.parametrize("optimizer", [optax.sgd, optax.adam])
+def test_progress_is_the_curve_judged_by_another_loss(many, theta, every, optimizer):
+    def judge(theta, task, key):
+        return LOSS(theta, task, key) / 10
+
+    run = evaluate.progress(LOSS, judge, theta, many, optimizer, 0.02, 4, every)
+    curve = evaluate.curve(LOSS, theta, many, optimizer(0.02), 4)
+    np.testing.assert_allclose(run.seen, curve[:, ::every], atol=1e-2)
+    np.testing.assert_allclose(run.judged, run.seen + 10, atol=1e-4)
+
+
+def test_progress_draws_a_measurement_once(many, theta):
+    def loss(theta, task, key):
+        return LOSS(theta, task, key) * jax.random.uniform(key)
+
+    run = evaluate.progress(loss, LOSS, theta, many, optax.sgd, 0.0, 4)
+    assert np.ptp(run.seen, axis=1).max() == 0
+    assert np.ptp(run.seen[:, 0] - run.judged[:, 0]) > 0.1  # but each task has its own
+
+
+@pytest.mark.parametrize(("steps", "every"), [(0, 1), (5, 2), (4, 0)])
+def test_progress_needs_whole_blocks(many, theta, steps, every):
+    with pytest.raises(ValueError, match=f"steps = {steps}, every = {every}: a multiple"):
+        evaluate.progress(LOSS, LOSS, theta, many, optax.sgd, 0.1, steps, every)
+
+
 def test_tuning_finds_the_best_step_size_and_says_if_the_range_was_too_narrow(many, theta):
     rates = [1e-4, 1e-3, 1e-2, 1e-1, 1e3]
     tuned = evaluate.tune(LOSS, theta, many, optax.sgd, rates, 3)
