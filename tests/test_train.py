@@ -383,7 +383,10 @@ def test_a_folder_goes_to_the_class_that_is_read_from_one(tmp_path, rng):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(signals="cats"), "signals = 'cats': one of faces, photos, text, sdf, local"),
+        (
+            dict(signals="cats"),
+            "signals = 'cats': one of faces, photos, text, sdf, phantoms, local",
+        ),
         (dict(signals="faces+cats"), "signals = 'cats': "),
         (dict(signals="local"), "signals = 'local': needs a folder"),
         (dict(signals="text", folder="x"), "folder = 'x': text is not read from one"),
