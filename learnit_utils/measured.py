@@ -8,6 +8,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,9 @@ def _run(name, settings, make):
     values = {piece: json.loads(place(piece).read_text("utf8"))["value"] for piece in make}
     told = dict(jax=version("jax"), settings=settings, values=values)
     text = json.dumps(told, indent=1, ensure_ascii=False) + "\n"
-    assets.write(folder.parent / f"{name}.json", text.encode())
+    path = folder.parent / f"{name}.json"
+    with suppress(BlockingIOError), assets.locked(path.with_suffix(".lock")):
+        assets.write(path, text.encode())  # another process that is there writes the same
     return values
 
 
