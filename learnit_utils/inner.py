@@ -125,7 +125,9 @@ def descend(
         updates, state = optimizer.update(grad, state, theta)
         return optax.apply_updates(theta, updates), state
 
-    begin = lambda theta: (theta, optimizer.init(theta), ())  # noqa: E731
+    def begin(theta):
+        return theta, optimizer.init(theta), ()
+
     return _loop(loss, steps, keep, fresh, update, begin)
 
 

@@ -154,6 +154,13 @@ def test_turning_the_picture_by_a_right_angle_turns_the_sinogram(half, seed):
     )
 
 
+@METHODS
+def test_whole_numbers_are_projected_as_the_same_real_ones(method):
+    u = np.random.default_rng(0).integers(0, 9, (11, 11))
+    p = tomography.project(u, [0.3, 1.9], method)
+    np.testing.assert_array_equal(p, tomography.project(u.astype("f4"), [0.3, 1.9], method))
+
+
 def test_half_a_turn_mirrors_the_detector():
     u = np.random.default_rng(0).random((21, 21)).astype(np.float32)
     p, q = tomography.project(u, [0.7, 0.7 + np.pi])
@@ -263,6 +270,8 @@ BAD = {
     "tv": (lambda: tomography.tv(U, [0.0]), r"these angles need \(1, 8\)"),
     "nan": (lambda: tomography.fbp(U[:1] * np.nan, [0.0]), "sinogram: values that are not finite"),
     "rounds": (lambda: tomography.sart(U[:1], [0.0], rounds=0), "rounds = 0: at least 1"),
+    "relaxation": (lambda: tomography.sart(U[:1], [0.0], relaxation=2), "relaxation = 2: in"),
+    "window": (lambda: tomography.fbp(U[:1], [0.0], "box"), "window = 'box': one of ramp"),
     "weight": (lambda: tomography.tv(U[:1], [0.0], weight=0), "weight = 0"),
     "samples": (lambda: tomography.project_field(blob, [0.0], 8, 0), "samples = 0"),
 }

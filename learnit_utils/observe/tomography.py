@@ -20,6 +20,7 @@ import numpy as np
 from jax.scipy.ndimage import map_coordinates
 
 METHODS = ("area", "bilinear", "nearest")
+WINDOWS = ("ramp", "shepp-logan", "cosine", "hamming", "hann")
 AT_ONCE = 8  # views at a time on a GPU
 
 
@@ -80,6 +81,7 @@ def project(image: jax.Array, angles: jax.Array, method: str = "area") -> jax.Ar
         raise ValueError(f"method = {method!r}: one of {', '.join(METHODS)}")
     image, angles = jnp.asarray(image), jnp.asarray(angles)
     _check(image, angles)
+    image = image.astype(jnp.promote_types(image.dtype, jnp.float32))  # whole numbers too
     angles = angles.astype(image.dtype)
     one = _sheared(image) if method == "area" else _turned(image, METHODS[::-1].index(method))
     size = None if jax.default_backend() == "cpu" else min(AT_ONCE, len(angles))
@@ -301,6 +303,8 @@ def fbp(sinogram: np.ndarray, angles: np.ndarray, window: str = "ramp") -> np.nd
     from skimage.transform import iradon
 
     n = _ready(sinogram, angles)
+    if window not in WINDOWS:
+        raise ValueError(f"window = {window!r}: one of {', '.join(WINDOWS)}")
     turns = np.rad2deg(np.asarray(angles, np.float64))
     return iradon(np.asarray(sinogram, np.float64).T * n, turns, filter_name=window, circle=True)
 
@@ -315,7 +319,7 @@ def sart(
         relaxation: step size, in (0, 1].
 
     Raises:
-        ValueError: no rounds, or a sinogram of another geometry.
+        ValueError: no rounds, another relaxation, or a sinogram of another geometry.
 
     Source: Andersen and Kak 1984.
     """
@@ -324,6 +328,8 @@ def sart(
     n = _ready(sinogram, angles)
     if rounds < 1:
         raise ValueError(f"rounds = {rounds}: at least 1")
+    if not 0 < relaxation <= 1:
+        raise ValueError(f"relaxation = {relaxation}: in (0, 1]")
     turns, image = np.rad2deg(np.asarray(angles, np.float64)), None
     for _ in range(rounds):
         image = iradon_sart(
