@@ -139,6 +139,8 @@ def starts(app) -> str:
         scores = [f"{i['scores'][f'{split}_psnr']:.2f}" for split in ("validation", "test")]
         wall = f"{i['wall_seconds'] / 60:.0f} min"
         learned_from = f"{i['data']['train']['count']} {s.get('signals', 'faces')}"
+        if s.get("measure") == "views":
+            learned_from += f", each from {s['views']} random views"
         how = f"{i['method']}, {inner}; {outer}"
         rows.append([f"`{name}`", learned_from, how, wall, *scores])
     head = [
