@@ -93,7 +93,7 @@ def _run(name, settings, make):
         bar.update(len(make) - bar.n)
     values = {piece: json.loads(place(piece).read_text("utf8"))["value"] for piece in make}
     told = dict(jax=version("jax"), settings=settings, values=values)
-    text = json.dumps(told, indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(told, ensure_ascii=False) + "\n"
     path = folder.parent / f"{name}.json"
     with suppress(BlockingIOError), assets.locked(path.with_suffix(".lock")):
         assets.write(path, text.encode())  # another process that is there writes the same
