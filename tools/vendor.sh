@@ -11,6 +11,7 @@ mkdir -p "$V"/mathjax/output/chtml "$V"/mathjax/input/tex "$V"/widgets
 cp "$N"/mathjax/es5/tex-chtml.js "$N"/mathjax/LICENSE "$V"/mathjax/
 cp -r "$N"/mathjax/es5/output/chtml/fonts "$V"/mathjax/output/chtml/
 cp -r "$N"/mathjax/es5/input/tex/extensions "$V"/mathjax/input/tex/
+rm "$V"/mathjax/input/tex/extensions/all-packages.js  # the other extensions once more, in one file
 cp "$N"/requirejs/require.js "$N"/@jupyter-widgets/html-manager/dist/embed-amd.js "$V"/widgets/
 cp "$N"/@jupyter-widgets/html-manager/dist/*.woff2 "$V"/widgets/
 cat > "$V"/widgets/paths.js <<'J'
