@@ -36,6 +36,7 @@ _KINDS = {
 }
 _RANGE = re.compile(r",?\s*(?:each )?in ([\[(])\s*([^,\s]+),\s*([^\])\s]+)\s*([\])])\s*$")
 _PLACE = re.compile(r"\ba (path|folder|file)\s*$")
+_WORD = re.compile(r"(?:^|; )(\w+):")  # "book: the shipped ones; train: learn them; or a folder"
 _CHOICE = re.compile(r",?\s*(?:(?:each )?one|each) of ([\w.+-]+(?:, [\w.+-]+)*)\s*$")
 
 
@@ -87,13 +88,12 @@ class Parameter:
     def placed(self, value: Any, here: Path) -> Any:
         """The value, made absolute if it names a file or folder and is no word the chapter knows.
 
-        Such words are the default, "train" and the empty text.
+        Such words are the default, the empty text, and those that its help explains, "WORD: ...".
         """
         if not (self.type == "str" and _PLACE.search(self.help)):
             return value
-        return (
-            value if value in ("", "train", self.default) else str(here / Path(value).expanduser())
-        )
+        known = {"", self.default, *_WORD.findall(self.help)} - {"empty"}
+        return value if value in known else str(here / Path(value).expanduser())
 
     @cached_property
     def _adapter(self) -> TypeAdapter:

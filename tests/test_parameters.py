@@ -43,6 +43,7 @@ def test_each_of_is_each_one_of():
 PLACES = """weights: str = "book"  # book: what ships; train: learn; or a path
 folder: str = ""  # pictures; empty: none; or a folder
 name: str = "a"  # not a path at all
+table: str = "book"  # book: what ships; run: make them; or a folder
 """
 
 
@@ -57,6 +58,9 @@ name: str = "a"  # not a path at all
         ("folder", "book", "/here/book"),
         ("folder", "~/p", str(Path.home() / "p")),
         ("name", "b", "b"),
+        ("table", "run", "run"),
+        ("table", "train", "/here/train"),
+        ("folder", "empty", "/here/empty"),
     ],
 )
 def test_a_place_is_relative_to_where_the_command_was_called(name, value, expected):
