@@ -149,9 +149,9 @@ def backproject(
     sinogram, angles = jnp.asarray(sinogram), jnp.asarray(angles)
     _check_sinogram(sinogram, angles, size)
     n = sinogram.shape[1]
-    like = jax.ShapeDtypeStruct((n, n), sinogram.dtype)
-    (image,) = jax.linear_transpose(lambda u: project(u, angles, method), like)(sinogram)
-    return image
+    # Not `jax.linear_transpose`, which in JAX 0.7 cannot go through a loop.
+    _, pull = jax.vjp(lambda u: project(u, angles, method), jnp.zeros((n, n), sinogram.dtype))
+    return pull(sinogram)[0]
 
 
 def _check_sinogram(sinogram, angles, size=None) -> None:
