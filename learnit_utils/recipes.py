@@ -142,8 +142,8 @@ RECIPES = {
     # same settings fall apart: 15.2 dB on validation pages after 250 outer steps, 8.2 after 750.
     "faces64_pruned": Recipe(**TUNED, inner_steps=4, prune=0.25),
     # Tomography, as the authors' notebook 2d_ct, smaller; the same outer steps for all three, each
-    # with the sigma that chapter 6 finds best for it on validation phantoms. The others again, in
-    # the time that MAML takes with 12 steps.
+    # with the sigma that chapter 6 finds best for it on validation phantoms. The others again, for
+    # longer than MAML takes with 12 steps.
     "ct48_reptile12": Recipe(**CT, method="reptile", inner_steps=12),
     "ct48_maml3": Recipe(**CT, method="maml", inner_steps=3),
     "ct48_maml12": Recipe(**_ct(10), method="maml", inner_steps=12),
