@@ -56,6 +56,24 @@ def check(path: Path, entry: dict) -> str | None:
     return None
 
 
+def enter(folder: Path, name: str, data: bytes, **told) -> None:
+    """Write a file into a folder, and its hash, size and what is told of it into the manifest."""
+    table = folder / "manifest.json"
+    entries = json.loads(table.read_text("utf8")) if table.exists() else {}
+    entries[name] = dict(sha256=sha256(data), bytes=len(data), **told)
+    text = text_of(entries)
+    write(folder / name, data)
+    write(table, text)
+
+
+def text_of(entries: dict[str, dict]) -> bytes:
+    """A manifest as its file: sorted, a line per entry."""
+    lines = [
+        f"{json.dumps(k)}: {json.dumps(entries[k], ensure_ascii=False)}" for k in sorted(entries)
+    ]
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
 def verify() -> list[tuple[str, str | None]]:
     """(folder/file, problem or None) for every shipped file, and for files no manifest names."""
     rows = []

@@ -104,7 +104,7 @@ class Progress(NamedTuple):
     """What `progress` measures, in dB, every row one task: (count, steps / every + 1)."""
 
     seen: np.ndarray  # of the loss that is descended
-    judged: np.ndarray  # of the loss that is only looked at
+    judged: np.ndarray  # of the loss that is only looked at; (..., *shape) if it has a shape
 
 
 def progress(
@@ -116,30 +116,36 @@ def progress(
     rate: float,
     steps: int,
     every: int = 1,
+    *,
+    fresh: bool = False,
+    seed: int = 0,
 ) -> Progress:
     """Fit tasks by one loss and judge every so many steps by another.
 
     For inverse problems: `loss` compares what was measured, `judge` the signal itself.
 
     Args:
-        loss, judge: (theta, task, key) -> scalar.
+        loss: (theta, task, key) -> scalar.
+        judge: the same, or (theta, task, key) -> several losses, for example one per view.
         optimizer: step size -> optax transform, for example `optax.adam`.
         rate: the step size.
         steps: a multiple of `every`.
+        fresh: whether every step draws anew what `loss` draws; if not, once per task.
+        seed: of what is drawn.
 
     Raises:
         ValueError: steps that are not.
     """
     if steps < 1 or every < 1 or steps % every:
         raise ValueError(f"steps = {steps}, every = {every}: a multiple, at least 1")
-    run = _progress(loss, judge, optimizer, steps // every, every)
-    both = run(theta, tasks, _keys(tasks, 0), jnp.float32(rate))
+    run = _progress(loss, judge, optimizer, steps // every, every, fresh)
+    both = run(theta, tasks, _keys(tasks, seed), jnp.float32(rate))
     return Progress(*map(decibel, both))
 
 
 @lru_cache(maxsize=128)
-def _progress(loss, judge, optimizer, blocks, every):
-    """(theta, tasks, keys, rate) -> both losses (count, blocks + 1)."""
+def _progress(loss, judge, optimizer, blocks, every, fresh):
+    """(theta, tasks, keys, rate) -> both losses (count, blocks + 1, ...)."""
 
     def one(theta, task, key, rate):
         descent = optimizer(rate)
@@ -147,18 +153,20 @@ def _progress(loss, judge, optimizer, blocks, every):
         def now(theta):  # one key for all that is drawn: a measurement is made once
             return tuple(f(theta, task, jax.random.clone(key)) for f in (loss, judge))
 
-        def step(_, carry):
+        def step(i, carry):
             theta, state = carry
-            grad = jax.grad(loss)(theta, task, jax.random.clone(key))
+            drawn = jax.random.clone(key)
+            grad = jax.grad(loss)(theta, task, jax.random.fold_in(drawn, i) if fresh else drawn)
             updates, state = descent.update(grad, state, theta)
             return optax.apply_updates(theta, updates), state
 
-        def block(carry, _):
-            carry = jax.lax.fori_loop(0, every, step, carry)
+        def block(carry, begin):
+            carry = jax.lax.fori_loop(begin, begin + every, step, carry)
             return carry, now(carry[0])
 
-        _, after = jax.lax.scan(block, (theta, descent.init(theta)), None, length=blocks)
-        return jax.tree.map(lambda a, b: jnp.append(a, b), now(theta), after)
+        begin = every * jnp.arange(blocks)
+        _, after = jax.lax.scan(block, (theta, descent.init(theta)), begin)
+        return jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), now(theta), after)
 
     def run(theta, tasks, keys, rate):
         return _over_tasks(lambda task, key: one(theta, task, key, rate), tasks, keys)

@@ -106,9 +106,4 @@ def ship(path: str | Path) -> None:
     data = path.read_bytes()
     if not {"settings", "values"} <= set(json.loads(data)):
         raise MeasuredError(f"{path.name}: not a file of measurements")
-    folder = assets.PACKAGE / FOLDER
-    entries = assets.manifest(FOLDER)
-    entries[path.name] = dict(sha256=assets.sha256(data), bytes=len(data))
-    assets.write(folder / path.name, data)
-    text = json.dumps(dict(sorted(entries.items())), indent=1) + "\n"
-    assets.write(folder / "manifest.json", text.encode())
+    assets.enter(assets.PACKAGE / FOLDER, path.name, data)

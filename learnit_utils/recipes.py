@@ -6,30 +6,38 @@ import json
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from learnit_utils import chapter, evaluate, fields, inner, outer, tasks, train, weights
+from learnit_utils import chapter, evaluate, fields, inner, measures, outer, tasks, train, weights
 from learnit_utils.fields import Field
-from learnit_utils.observe import tomography
 from learnit_utils.parameters import ParameterError
-from learnit_utils.signals import faces, local, phantoms, photos, sdf, text
-from learnit_utils.signals.base import DataError, Dataset, dataset
+from learnit_utils.signals import faces, local, objects, phantoms, photos, sdf, text
+from learnit_utils.signals.base import SPLITS, DataError, Dataset, dataset
+
+
+def _colored(load: Callable) -> Callable:
+    """A loader of what is never gray, called like the others."""
+
+    def colored(*args, gray, **options):
+        if gray:
+            raise DataError("gray = True: objects have colors, gray=False is needed")
+        return load(*args, **options)
+
+    return colored
+
 
 # (split, size, gray, limit, ...) -> Dataset: what ships, installs or is drawn.
 SIGNALS = {"faces": faces.load, "photos": photos.load, "text": text.load, "sdf": sdf.load}
-SIGNALS |= {"phantoms": phantoms.load}
+SIGNALS |= {"phantoms": phantoms.load, "objects": _colored(objects.load)}
 # The same with a folder first, or a file.
 FOLDERS = {"faces": faces.celeba, "photos": local.imagenette, "local": local.folder}
-FOLDERS |= {"phantoms": phantoms.published}
-# What of a picture is seen in training: how many views -> measure for `tasks.regression`.
-MEASURES = {"pixels": lambda views: tasks.all_pixels, "views": tomography.views}
-JUDGED_FROM = 4  # views, where a start that learns from views is scored
+FOLDERS |= {"phantoms": phantoms.published, "objects": _colored(objects.shapenet)}
 PATH = "path"  # folder of the starts kept on the way, beside the finished ones
 
 
@@ -40,10 +48,15 @@ class Recipe:
     signals: str = "faces"  # a module of learnit_utils.signals; "faces+text": two classes at once
     size: int = 64  # pixels of a side
     gray: bool = True
-    # Of CelebA for "faces", Imagenette for "photos", pictures for "local"; a file for "phantoms".
+    # CelebA's for "faces", Imagenette's for "photos", ShapeNet's for "objects", of pictures for
+    # "local"; a file for "phantoms".
     folder: str = ""
-    measure: Literal["pixels", "views"] = "pixels"  # or line integrals, from random angles
-    views: int = 20  # how many; the same in all steps of a task
+    # What is seen of it: see `measures`.
+    measure: Literal["pixels", "views", "rays"] = "pixels"
+    views: int = 20  # angles of line integrals; the same in all steps of a task
+    rays: int = 64  # per inner step, each with so many samples
+    samples: int = 32
+    density: str = "softplus"  # what makes a network's output a density; `volume.DENSITIES`
     limit: int | None = None  # training pictures; a class drawn from a seed has as many as asked
     held_out: int = 200  # at most so many from a folder for validation, and for the test
     options: dict = dataclasses.field(default_factory=dict)  # more for the signals' load
@@ -65,18 +78,23 @@ class Recipe:
     steps: int = 5000
     seed: int = 0
     agreement: bool = True  # measure how FOMAML's and Reptile's directions agree with MAML's too
+    precision: Literal["float32", "float16"] = "float32"  # of the weight files
     keep: tuple[int, ...] = ()  # outer steps at which the start on its way is kept too
 
     def __post_init__(self):
         object.__setattr__(self, "keep", tuple(self.keep))  # a list in a manifest
 
-    def load(self, split: str) -> Dataset:
+    def load(self, split: str, **more) -> Dataset | objects.Objects:
         """The signals of a split.
+
+        Args:
+            split: "train", "validation" or "test".
+            more: options beside those of the recipe, or in their place.
 
         Raises:
             DataError: a class that is not known, or data that cannot be used.
         """
-        options = dict(size=self.size, gray=self.gray, **self.options)
+        options = dict(size=self.size, gray=self.gray, **self.options) | more
         drawn = self.limit if split == "train" else None
         read = self.limit if split == "train" else self.held_out
         names, parts = self.signals.split("+"), []
@@ -103,7 +121,7 @@ def _together(parts: list[Dataset]) -> Dataset:
     return dataset(pictures, names, **both, split=parts[0].provenance["split"])
 
 
-QUICK = dict(decay="cosine", warmup=50, steps=1500)
+QUICK = dict(decay="cosine", warmup=50, steps=1500, precision="float16")
 TUNED = dict(**QUICK, outer_lr=3e-4, clip=1.0)
 
 
@@ -119,7 +137,7 @@ def _ct(sigma: float) -> dict:
 CT = _ct(2.5)
 RECIPES = {
     # The first document's run: the dictionary paper's meta_learn.py.
-    "faces64_maml": Recipe(),
+    "faces64_maml": Recipe(precision="float16"),
     # The same network and K, in fewer steps. An outer step size of 1e-3 did best of 1e-4, 3e-4 and
     # 1e-3 on validation people over 200 steps, but fell apart within the first 200 of a long run.
     "faces64_maml_tuned": Recipe(**TUNED, keep=(10, 50, 200, 700)),
@@ -193,14 +211,14 @@ def build(recipe: Recipe) -> Parts:
     r = recipe
     provenance = {}
 
-    def noted(split):
-        data = r.load(split)
-        provenance[split] = data.provenance
+    def noted(split, **more):
+        data = r.load(split, **more)
+        provenance.setdefault(split, data.provenance)
         return data
 
-    data = tasks.splits(noted)
-    choices = (r.method, r.inner_steps, r.inner_lr, r.prune, r.rates, r.measure, r.views)
-    field, loss, adapt, grad = _functions(json.dumps(r.field), *choices)
+    seen = measures.of(r)
+    data = SimpleNamespace(**{split: seen.tasks(noted, split) for split in SPLITS})
+    field, loss, adapt, grad = _functions(*(json.dumps(getattr(r, name)) for name in CHOICES))
     start = field.init(jax.random.key(r.seed))
     schedule = dict(decay=r.decay, warmup=min(r.warmup, r.steps // 10))
     optimizer = train.adam(r.outer_lr, r.steps, clip=r.clip, **schedule)
@@ -212,18 +230,23 @@ def build(recipe: Recipe) -> Parts:
     return Parts(data, provenance, field, loss, adapt, grad, start, optimizer)
 
 
+# The settings that decide what is compiled.
+CHOICES = ("field", "method", "inner_steps", "inner_lr", "prune", "rates", "measure", "views")
+CHOICES += ("rays", "samples", "density")
+
+
 @lru_cache(maxsize=32)  # so that classes that are learned alike share what is compiled
-def _functions(spec, method, steps, lr, prune, rates, measure, views):
+def _functions(*choices):
     """Field, loss, adapt and outer gradient."""
-    field = fields.build(**json.loads(spec))
-    loss = tasks.regression(field, MEASURES[measure](views))
-    inside = loss if prune is None else tasks.hardest(field, loss, prune)
-    fresh = measure == "pixels"  # a scanner's angles are those of the task in all its steps
-    if rates is None:
-        adapt = inner.sgd(inside, steps, lr, fresh=fresh)
+    r = SimpleNamespace(**dict(zip(CHOICES, map(json.loads, choices))))
+    seen, field = measures.of(r), fields.build(**r.field)
+    loss = tasks.regression(field, seen.measure(r))
+    inside = loss if r.prune is None else tasks.hardest(field, loss, r.prune)
+    if r.rates is None:
+        adapt = inner.sgd(inside, r.inner_steps, r.inner_lr, fresh=seen.fresh)
     else:
-        adapt = inner.meta_sgd(inside, steps, fresh=fresh)
-    return field, loss, adapt, outer.METHODS[method](loss, adapt)
+        adapt = inner.meta_sgd(inside, r.inner_steps, fresh=seen.fresh)
+    return field, loss, adapt, outer.METHODS[r.method](loss, adapt)
 
 
 def execute(name: str, recipe: Recipe, out: Path, into: Path | None = None, **options) -> Path:
@@ -249,7 +272,8 @@ def execute(name: str, recipe: Recipe, out: Path, into: Path | None = None, **op
         info = dict(settings=dataclasses.asdict(recipe), data=p.provenance, **info)
         info |= dict(method=recipe.method, seed=recipe.seed, steps=steps)
         here = weights.circumstances()
-        weights.save(path, p.field, learned.theta, rates=learned.rates, **info, **here)
+        info |= dict(rates=learned.rates, precision=recipe.precision)
+        weights.save(path, p.field, learned.theta, **info, **here)
 
     def kept(folder, step):
         return folder / PATH / f"{name}_{step}{weights.SUFFIX}"
@@ -268,8 +292,9 @@ def execute(name: str, recipe: Recipe, out: Path, into: Path | None = None, **op
         at=recipe.keep,
         **options,
     )
+    kept_start = weights.rounded(done.start, recipe.precision)
     scores = {
-        f"{split}_psnr": score(p, recipe, done.start, getattr(p.data, split))
+        f"{split}_psnr": score(p, recipe, kept_start, getattr(p.data, split))
         for split in ("validation", "test")
     }
     history, wall = _summary(done.history), round(done.wall_seconds, 1)
@@ -284,20 +309,8 @@ def execute(name: str, recipe: Recipe, out: Path, into: Path | None = None, **op
 
 
 def score(p: Parts, recipe: Recipe, start: Any, data: tasks.Tasks) -> float:
-    """Mean PSNR in dB of pictures after the recipe's inner steps.
-
-    Where training sees line integrals, the steps see those from `JUDGED_FROM` even angles.
-    """
-    if recipe.measure == "pixels":
-        return evaluate.psnr_after(p.loss, p.adapt, start, data)
-    side = recipe.size
-    angles = jnp.asarray(tomography.even_angles(JUDGED_FROM))
-    seen = tomography.scan(data.each.reshape(-1, side, side), angles)
-    scans = tasks.Tasks(tomography.Scan(seen, data.each), (data.shared, angles))
-    fitted = tasks.regression(p.field, tomography.scanned())
-    judge, steps = tasks.regression(p.field, tomography.judged), recipe.inner_steps
-    sgd = evaluate.progress(fitted, judge, start, scans, optax.sgd, recipe.inner_lr, steps, steps)
-    return float(sgd.judged[:, -1].mean())
+    """Mean PSNR in dB of what a start makes of tasks, as its measurement has it: `measures`."""
+    return measures.of(recipe).score(p, recipe, start, data)
 
 
 def obtain(choice: str, name: str, **changes) -> weights.Weights:
@@ -364,7 +377,7 @@ def of(learned: weights.Weights) -> Recipe:
 def _probe(p: Parts, recipe: Recipe) -> Callable[[Any], dict]:
     """Validation PSNR; if asked for, without learned step sizes, how the directions agree."""
     if recipe.measure != "pixels":
-        few = p.data.validation.take(slice(0, 10))
+        few = measures.few(p.data.validation, 10)
         return lambda start: {"psnr": score(p, recipe, start, few)}
     psnr = train.validation(p.grad, p.data.validation)
     if recipe.rates is not None or not recipe.agreement:

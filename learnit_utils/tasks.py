@@ -13,8 +13,9 @@ import jax.numpy as jnp
 
 from learnit_utils import metrics
 from learnit_utils.fields import Field
-from learnit_utils.observe import pixels
+from learnit_utils.observe import pixels, volume
 from learnit_utils.signals.base import Dataset
+from learnit_utils.signals.objects import Objects
 
 
 class Tasks(NamedTuple):
@@ -39,6 +40,27 @@ def images(data: Dataset) -> Tasks:
     count, height, width, channels = data.arrays.shape
     values = jnp.asarray(data.arrays.reshape(count, height * width, channels))
     return Tasks(values, pixels.grid(height, width).reshape(-1, 2))
+
+
+def objects(data: Objects, held_out: Objects | None = None) -> Tasks:
+    """Every object as a task: `each` its `volume.Views`, `shared` the `volume.Camera`.
+
+    Args:
+        held_out: other views of the same objects, to judge by; then `each` is a `volume.Object`.
+
+    Raises:
+        ValueError: they are not views of the same objects.
+    """
+
+    def views(of):
+        return volume.Views(jnp.asarray(of.pictures), jnp.asarray(of.poses))
+
+    camera = volume.Camera(jnp.float32(data.angle), jnp.float32(data.radius))
+    if held_out is None:
+        return Tasks(views(data), camera)
+    if held_out.names != data.names:
+        raise ValueError("held_out: views of other objects")
+    return Tasks(volume.Object(views(data), views(held_out)), camera)
 
 
 def splits(load: Callable[..., Dataset], make: Callable[[Dataset], Tasks] = images, **options):

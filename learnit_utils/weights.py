@@ -18,6 +18,7 @@ from learnit_utils.checkpoint import plain
 from learnit_utils.fields import Field, Layer, Theta
 
 SUFFIX, MANIFEST = ".safetensors", "manifest.json"
+PRECISIONS = ("float32", "float16")  # of a file; in memory weights are float32
 PARTS = ("layer", "rates")
 
 
@@ -85,6 +86,11 @@ def _read(data: bytes, entry: dict, name: str) -> Weights:
         field = fields.build(**entry["field"])
     except (SafetensorError, ValueError, TypeError, KeyError) as e:
         raise WeightsError(f"weights {name!r}: {str(e).splitlines()[0]}") from None
+    kind = entry.get("precision", "float32")
+    if kind not in PRECISIONS:
+        raise WeightsError(
+            f"weights {name!r}: precision {kind!r:.60}, not one of {', '.join(PRECISIONS)}"
+        )
     like = jax.eval_shape(field.init, jax.random.key(0))
     wanted = {
         f"layer_{i}.{k}": v.shape for i, la in enumerate(like) for k, v in la._asdict().items()
@@ -102,54 +108,75 @@ def _read(data: bytes, entry: dict, name: str) -> Weights:
             where = "missing" if n not in found else "not a tensor of this field"
             raise WeightsError(f"weights {name!r}: {n} is {where}")
         a = found[n]
-        if a.shape != wanted[n] or a.dtype != np.float32:
+        if a.shape != wanted[n] or a.dtype != kind:
             raise WeightsError(
-                f"weights {name!r}: {n} is {a.dtype}{a.shape}, not float32{wanted[n]}"
+                f"weights {name!r}: {n} is {a.dtype}{a.shape}, not {kind}{wanted[n]}"
             )
         if not np.isfinite(a).all():
             raise WeightsError(f"weights {name!r}: {n} has values that are not finite")
 
-    def part(kind):
+    def part(which):
         layers = range(len(like))
-        return [Layer(*(jnp.asarray(found[f"{kind}_{i}.{k}"]) for k in "wb")) for i in layers]
+        arrays = ((found[f"{which}_{i}.{k}"] for k in "wb") for i in layers)
+        return [Layer(*(jnp.asarray(a, jnp.float32) for a in both)) for both in arrays]
 
     return Weights(field, part("layer"), entry, part("rates") if rated else None)
 
 
 def save(
-    path: str | Path, field: Field, theta: Theta, *, rates: Theta | None = None, **info
+    path: str | Path,
+    field: Field,
+    theta: Theta,
+    *,
+    rates: Theta | None = None,
+    precision: str = "float32",
+    **info,
 ) -> None:
     """Write weights and their entry in the manifest beside them, each atomically.
 
     Args:
         path: ends in .safetensors; the folder's manifest.json keeps its other entries.
         rates: learned step sizes, if any.
+        precision: of the file, float32 or float16, which is half as large; see `rounded`.
         info: whatever JSON the manifest should hold: method, settings, seed, scores, ...
 
     Raises:
-        WeightsError: values that are not finite, or a path with another suffix.
+        WeightsError: values that are not finite, a path with another suffix, another precision.
     """
     path = Path(path)
+    if precision not in PRECISIONS:
+        raise WeightsError(f"precision = {precision!r:.60}: one of {', '.join(PRECISIONS)}")
     if path.suffix != SUFFIX:
         raise WeightsError(f"{path}: weights are files in {SUFFIX}")
     arrays = {}
     for kind, layers in zip(PARTS, (theta, rates or [])):
         for i, layer in enumerate(layers):
-            arrays |= {f"{kind}_{i}.{k}": plain(v) for k, v in layer._asdict().items()}
+            both = rounded(layer, precision)._asdict()
+            arrays |= {f"{kind}_{i}.{k}": plain(v).astype(precision) for k, v in both.items()}
     for name, a in arrays.items():
         if not np.isfinite(a).all():
-            raise WeightsError(f"{path}: {name} has values that are not finite")
+            raise WeightsError(f"{path}: {name} has values that are not finite in {precision}")
     data = tensors(arrays)
     entry = dict(sha256=assets.sha256(data), bytes=len(data), field=dict(field.spec), **info)
+    entry |= dict(precision=precision) if precision != "float32" else {}
     table = path.with_name(MANIFEST)
     try:
         manifest = json.loads(table.read_text("utf8")) if table.exists() else {}
     except ValueError:
         raise WeightsError(f"{table}: not JSON") from None
     manifest[path.name] = entry
-    text = json.dumps(dict(sorted(manifest.items())), indent=1, ensure_ascii=False) + "\n"
+    text = assets.text_of(manifest)
     assets.write(path, data)
-    assets.write(table, text.encode())
+    assets.write(table, text)
+
+
+def rounded(start: Any, precision: str) -> Any:
+    """A start as a file of this precision gives it back, in float32."""
+
+    def there_and_back(a):
+        return jnp.asarray(a, jnp.float32).astype(precision).astype(jnp.float32)
+
+    return jax.tree.map(there_and_back, start)
 
 
 def circumstances() -> dict[str, Any]:

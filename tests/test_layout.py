@@ -22,6 +22,7 @@ FLOORS = {  # module -> floor; a module imports only from lower floors
     "cost": 0,
     "unpickle": 0,
     "signals.base": 0,
+    "cameras": 0,
     "observe": 0,
     "signals": 0,
     "observe.pixels": 1,
@@ -31,7 +32,9 @@ FLOORS = {  # module -> floor; a module imports only from lower floors
     "signals.sdf": 1,
     "signals.text": 1,
     "signals.phantoms": 1,
+    "signals.objects": 1,
     "observe.tomography": 1,
+    "observe.volume": 1,
     "checkpoint": 1,
     "figures": 1,
     "chapter": 1,
@@ -48,8 +51,9 @@ FLOORS = {  # module -> floor; a module imports only from lower floors
     "evaluate": 3,
     "ntk": 3,
     "runner": 3,
-    "recipes": 4,
-    "__main__": 5,
+    "measures": 4,
+    "recipes": 5,
+    "__main__": 6,
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))["project"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

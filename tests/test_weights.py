@@ -510,3 +510,51 @@ def test_saving_beside_a_torn_manifest_changes_nothing(tmp_path, saved):
     with pytest.raises(ValueError):  # noqa: PT011 any line will do
         weights.save(tmp_path / "new.safetensors", FIELDS["siren"], drawn())
     assert contents(tmp_path) == before
+
+
+# --- half precision ---------------------------------------------------------------------------
+def test_half_precision_is_half_as_large_and_comes_back_rounded(tmp_path):
+    path, whole = tmp_path / "half.safetensors", tmp_path / "whole.safetensors"
+    rates = drawn(seed=1, lead=(2,))
+    weights.save(whole, FIELDS["siren"], drawn(), rates=rates)
+    weights.save(path, FIELDS["siren"], drawn(), rates=rates, precision="float16")
+    found = weights.load(path)
+    same(found.theta, weights.rounded(drawn(), "float16"))
+    same(found.rates, weights.rounded(rates, "float16"))
+    for x, y in zip(jax.tree.leaves(found.theta), jax.tree.leaves(drawn())):
+        np.testing.assert_allclose(x, y, rtol=2**-11, atol=2**-25)
+    numbers = sum(a.size for a in jax.tree.leaves((drawn(), rates)))
+    assert path.stat().st_size == whole.stat().st_size - 2 * numbers
+    assert found.info["precision"] == "float16"
+    weights.save(tmp_path / "again.safetensors", found.field, found.theta, precision="float16")
+    same(weights.load(tmp_path / "again.safetensors").theta, found.theta)
+
+
+def test_too_large_for_half_precision_is_refused(tmp_path):
+    theta = [Layer(100000 * np.sign(layer.w), layer.b) for layer in drawn()]
+    weights.save(tmp_path / "whole.safetensors", FIELDS["siren"], theta)
+    with pytest.raises(WeightsError, match=r"layer_0\.w has values that are not finite in float16"):
+        weights.save(tmp_path / "half.safetensors", FIELDS["siren"], theta, precision="float16")
+    assert not (tmp_path / "half.safetensors").exists()
+
+
+def test_another_precision_is_refused(tmp_path, saved):
+    with pytest.raises(WeightsError, match="one of float32, float16"):
+        weights.save(tmp_path / "x.safetensors", FIELDS["siren"], drawn(), precision="float64")
+    table = saved.with_name("manifest.json")
+    told = json.loads(table.read_text("utf8"))
+    for wrong, says in (
+        ("float64", "one of float32"),
+        ("float16", "(6,), not float16(6,)"),
+    ):
+        told[saved.name]["precision"] = wrong
+        table.write_text(json.dumps(told), "utf8")
+        refused(saved, says)
+
+
+@pytest.mark.parametrize("name", weights.names())
+def test_shipped_files_have_the_precision_of_their_recipe(name):
+    from learnit_utils import recipes
+
+    info = weights.load(name).info
+    assert info.get("precision", "float32") == recipes.RECIPES[name].precision

@@ -67,6 +67,26 @@ def read_picture(file: Path | BinaryIO, name: str | None = None) -> np.ndarray:
             of more than 64 Mpixel, or with values that are not pixels (floats outside [0, 1]).
     """
     name = name or getattr(file, "name", str(file))
+    return _opened(file, name, lambda picture: _values(ImageOps.exif_transpose(picture), name))
+
+
+def read_layers(file: Path | BinaryIO, name: str) -> np.ndarray:
+    """A picture with transparency as (height, width, 4) uint8, color not premultiplied.
+
+    Raises:
+        DataError: as `read_picture`, or one without transparency.
+    """
+
+    def values(picture):
+        if not picture.has_transparency_data:
+            raise DataError(f"{name}: no alpha, the picture is opaque")
+        return np.asarray(picture.convert("RGBA"))
+
+    return _opened(file, name, values)
+
+
+def _opened(file, name, values) -> np.ndarray:
+    """values(picture) of a file that is a sound picture."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -78,7 +98,7 @@ def read_picture(file: Path | BinaryIO, name: str | None = None) -> np.ndarray:
                     least = f"at least {MIN_SIDE} x {MIN_SIDE} needed"
                     raise DataError(f"{name}: {w} x {h} pixels, {least}")
                 picture.load()
-                return _values(ImageOps.exif_transpose(picture), name)
+                return values(picture)
     except DataError:
         raise
     except Image.DecompressionBombError:
