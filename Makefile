@@ -37,7 +37,7 @@ test: setup
 
 bench: setup
 	@mkdir -p _build
-	@for name in fields meta_step inner_loops ntk ct; do \
+	@for name in fields meta_step inner_loops ntk ct nerf; do \
 	  $(BIN)/python benchmarks/$$name.py --json > _build/bench-$$name.json && \
 	  $(BIN)/python benchmarks/timing.py _build/bench-$$name.json || exit 1; done
 	@echo "as JSON: _build/bench-*.json"

@@ -476,7 +476,7 @@ def test_a_start_is_learned_from_photographs(tmp_path):
     after = w.info["scores"]["test_psnr"]
     assert after > before + 0.5
     assert recipes.score(p, recipe, w.theta, p.data.test) == pytest.approx(after, abs=1e-3)
-    with pytest.raises(DataError, match="objects have colors"):
+    with pytest.raises(DataError, match="objects have colours"):
         recipes.build(dataclasses.replace(recipe, gray=True))
 
 

@@ -17,36 +17,36 @@ ANGLE = 0.6911
 
 
 def some(seed, shape=(6, 20)):
-    """Density, color, places, width and far of rays at random."""
+    """Density, colour, places, width and far of rays at random."""
     keys = jax.random.split(jax.random.key(seed), 4)
     near = jax.random.uniform(keys[0], shape[:1], minval=1.0, maxval=3.0)
     far = near + jax.random.uniform(keys[1], shape[:1], minval=0.5, maxval=3.0)
     density = 20 * jax.random.uniform(keys[2], shape) ** 4
-    color_key, place_key = jax.random.split(keys[3])
-    color = jax.random.uniform(color_key, (*shape, 3))
+    colour_key, place_key = jax.random.split(keys[3])
+    colour = jax.random.uniform(colour_key, (*shape, 3))
     t, width = volume.places(near, far, shape[1], place_key)
-    return density, color, t, width, far
+    return density, colour, t, width, far
 
 
 # --- along a ray -------------------------------------------------------------------------------
 @settings(max_examples=20, deadline=None)
 @given(SEEDS)
 def test_weights_sum_to_what_does_not_come_through(seed):
-    density, color, t, width, far = some(seed)
-    seen = volume.composite(density, color, t, width, far)
+    density, colour, t, width, far = some(seed)
+    seen = volume.composite(density, colour, t, width, far)
     through = np.exp(-np.asarray(density * width, np.float64).sum(-1))
     np.testing.assert_allclose(seen.weights.sum(-1), 1 - through, atol=2e-6)
     np.testing.assert_allclose(seen.opacity, 1 - through, atol=2e-6)
     assert (np.asarray(seen.weights) >= 0).all()
-    assert ((np.asarray(seen.color) > -1e-6) & (np.asarray(seen.color) < 1 + 1e-6)).all()
+    assert ((np.asarray(seen.colour) > -1e-6) & (np.asarray(seen.colour) < 1 + 1e-6)).all()
 
 
 @settings(max_examples=20, deadline=None)
 @given(SEEDS)
 def test_composite_is_the_loop_it_stands_for(seed):
-    density, color, t, width, far = some(seed)
-    seen = volume.composite(density, color, t, width, far, jnp.array([0.1, 0.5, 0.9]))
-    s, c, p, w = (np.asarray(a, np.float64) for a in (density, color, t, width))
+    density, colour, t, width, far = some(seed)
+    seen = volume.composite(density, colour, t, width, far, jnp.array([0.1, 0.5, 0.9]))
+    s, c, p, w = (np.asarray(a, np.float64) for a in (density, colour, t, width))
     for ray in range(len(s)):
         through, light, depth = 1.0, np.zeros(3), 0.0
         for i in range(s.shape[1]):
@@ -55,7 +55,7 @@ def test_composite_is_the_loop_it_stands_for(seed):
             depth += through * alpha * p[ray, i]
             through *= 1 - alpha
         light += through * np.array([0.1, 0.5, 0.9])
-        np.testing.assert_allclose(seen.color[ray], light, atol=5e-6)
+        np.testing.assert_allclose(seen.colour[ray], light, atol=5e-6)
         np.testing.assert_allclose(seen.depth[ray], depth + through * float(far[ray]), rtol=1e-5)
 
 
@@ -66,19 +66,19 @@ def test_uniform_density_obeys_beer_and_lambert(samples, jitter):
     key = None if jitter is None else jax.random.key(jitter)
     t, width = volume.places(near, far, samples, key)
     for sigma in (0.0, 0.3, 2.0, 30.0):
-        color = jnp.full((2, samples, 1), 0.25)
-        seen = volume.composite(jnp.full((2, samples), sigma), color, t, width, far, 1.0)
+        colour = jnp.full((2, samples, 1), 0.25)
+        seen = volume.composite(jnp.full((2, samples), sigma), colour, t, width, far, 1.0)
         through = np.exp(-sigma * np.array([1.5, 3.5]))
-        np.testing.assert_allclose(seen.color[:, 0], 0.25 + 0.75 * through, atol=1e-5)
+        np.testing.assert_allclose(seen.colour[:, 0], 0.25 + 0.75 * through, atol=1e-5)
 
 
 def test_the_last_sample_counts_like_every_other():
     t, width = volume.places(jnp.zeros(1), jnp.ones(1), 10)
     only_last = jnp.zeros((1, 10)).at[0, -1].set(3.0)
     only_first = jnp.zeros((1, 10)).at[0, 0].set(3.0)
-    color = jnp.zeros((1, 10, 1))
+    colour = jnp.zeros((1, 10, 1))
     ends = [
-        float(volume.composite(d, color, t, width, jnp.ones(1)).opacity[0])
+        float(volume.composite(d, colour, t, width, jnp.ones(1)).opacity[0])
         for d in (only_first, only_last)
     ]
     np.testing.assert_allclose(ends, 1 - math.exp(-0.3), rtol=1e-5)
@@ -86,20 +86,20 @@ def test_the_last_sample_counts_like_every_other():
 
 @settings(max_examples=20, deadline=None)
 @given(SEEDS, st.integers(0, 19))
-def test_an_opaque_plane_gives_its_depth_and_color(seed, at):
-    _, color, t, width, far = some(seed)
+def test_an_opaque_plane_gives_its_depth_and_colour(seed, at):
+    _, colour, t, width, far = some(seed)
     density = jnp.zeros(t.shape).at[:, at:].set(1e6)
-    seen = volume.composite(density, color, t, width, far)
+    seen = volume.composite(density, colour, t, width, far)
     np.testing.assert_allclose(seen.depth, t[:, at], rtol=1e-5)
-    np.testing.assert_allclose(seen.color, color[:, at], atol=1e-6)
+    np.testing.assert_allclose(seen.colour, colour[:, at], atol=1e-6)
     np.testing.assert_allclose(seen.opacity, 1, atol=1e-6)
 
 
 @pytest.mark.parametrize("background", [1.0, 0.3])
 def test_an_empty_field_gives_the_background_exactly(background):
-    _, color, t, width, far = some(0)
-    seen = volume.composite(jnp.zeros(t.shape), color, t, width, far, background)
-    assert (np.asarray(seen.color) == np.float32(background)).all()
+    _, colour, t, width, far = some(0)
+    seen = volume.composite(jnp.zeros(t.shape), colour, t, width, far, background)
+    assert (np.asarray(seen.colour) == np.float32(background)).all()
     assert (np.asarray(seen.depth) == np.asarray(far)).all()
     assert (np.asarray(seen.opacity) == 0).all()
 
@@ -107,13 +107,13 @@ def test_an_empty_field_gives_the_background_exactly(background):
 @settings(max_examples=20, deadline=None)
 @given(SEEDS, st.sampled_from([0.0, 1e-20, 1.0, 1e4, 1e20]))
 def test_gradients_are_finite(seed, scale):
-    density, color, t, width, far = some(seed)
+    density, colour, t, width, far = some(seed)
 
-    def loss(density, color, t, width):
-        seen = volume.composite(scale * density, color, t, width, far)
-        return (seen.color**2).sum() + seen.depth.sum() + (seen.weights**2).sum()
+    def loss(density, colour, t, width):
+        seen = volume.composite(scale * density, colour, t, width, far)
+        return (seen.colour**2).sum() + seen.depth.sum() + (seen.weights**2).sum()
 
-    for g in jax.grad(loss, argnums=(0, 1, 2, 3))(density, color, t, width):
+    for g in jax.grad(loss, argnums=(0, 1, 2, 3))(density, colour, t, width):
         assert np.isfinite(np.asarray(g)).all()
 
 
@@ -196,7 +196,7 @@ LOOK = dict(radius=1.25, samples=12)
 def test_in_chunks_or_at_once():
     theta, pose = NET.init(jax.random.key(0)), cameras.orbit(0.3, 0.4, 4.0)
     whole = volume.render(NET, theta, pose, (11, 13), ANGLE, **LOOK, chunk=10**6)
-    assert whole.color.shape == (11, 13, 3)
+    assert whole.colour.shape == (11, 13, 3)
     for chunk in (1, 7, 143):
         cut = volume.render(NET, theta, pose, (11, 13), ANGLE, **LOOK, chunk=chunk)
         for a, b in zip(whole, cut):
@@ -216,7 +216,7 @@ def test_memory_is_set_by_the_chunk():
 
 
 def _ball(x):
-    """A solid ball of radius 1/2 whose color is where it is."""
+    """A solid ball of radius 1/2 whose colour is where it is."""
     inside = (x**2).sum(-1) < 0.25
     return x + 0.5, jnp.where(inside, 1e4, 0.0)
 
@@ -232,8 +232,8 @@ def test_a_solid_ball_shows_its_surface():
     assert hit.sum() > 30
     np.testing.assert_allclose(seen.depth[hit], np.asarray(enter)[hit], atol=2e-3)
     at = o + np.asarray(enter)[..., None] * d
-    np.testing.assert_allclose(seen.color[hit], at[hit] + 0.5, atol=2e-3)
-    assert (np.asarray(seen.color)[closest > 0.5] == 1).all()
+    np.testing.assert_allclose(seen.colour[hit], at[hit] + 0.5, atol=2e-3)
+    assert (np.asarray(seen.colour)[closest > 0.5] == 1).all()
 
 
 def _views(seed=0, count=2, side=10):
@@ -248,7 +248,7 @@ def test_the_measurement_compares_the_pixels_it_draws():
     theta = NET.init(jax.random.key(1))
     views = _views()
     look = dict(radius=1.25, samples=400)
-    shots = [volume.render(NET, theta, p, (10, 10), ANGLE, **look).color for p in views.poses]
+    shots = [volume.render(NET, theta, p, (10, 10), ANGLE, **look).colour for p in views.poses]
     views = views._replace(pictures=jnp.round(255 * jnp.stack(shots)).astype(jnp.uint8))
     task = tasks.Tasks(views, volume.Camera(jnp.float32(ANGLE), jnp.float32(1.25)))
     measure = volume.pixels(200, 400)
@@ -267,7 +267,7 @@ def test_the_judge_is_the_rendered_picture():
     task = tasks.Tasks(volume.Object(_views(), views), camera)
     errors = volume.judge(NET, 12, every=1)(theta, task, jax.random.key(0))
     for error, picture, pose in zip(errors, views.pictures, views.poses):
-        shot = volume.render(NET, theta, pose, (12, 12), ANGLE, **LOOK).color
+        shot = volume.render(NET, theta, pose, (12, 12), ANGLE, **LOOK).colour
         np.testing.assert_allclose(error, metrics.mse(shot, picture / 255.0), rtol=1e-4)
     measure = volume.seen(volume.pixels(5, 3))
     got = measure(lambda x: NET(theta, x), task, jax.random.key(0))

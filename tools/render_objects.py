@@ -98,9 +98,9 @@ def catalogue(library: zipfile.ZipFile) -> dict[str, dict[str, str]]:
 class Material(NamedTuple):
     """What a surface sends back and lets through."""
 
-    color: np.ndarray  # (3,) linear; of what has no texture
+    colour: np.ndarray  # (3,) linear; of what has no texture
     opacity: float
-    texture: np.ndarray | None  # (height, width, 4): linear color and opacity
+    texture: np.ndarray | None  # (height, width, 4): linear colour and opacity
 
 
 class Solid(NamedTuple):
@@ -184,20 +184,20 @@ def unit(v: np.ndarray) -> np.ndarray:
     return v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-12)
 
 
-def recolored(s: Solid, rng: np.random.Generator) -> Solid:
-    """Every material in another color, its texture's light and dark kept."""
+def recoloured(s: Solid, rng: np.random.Generator) -> Solid:
+    """Every material in another colour, its texture's light and dark kept."""
 
     def one(m: Material) -> Material:
         tint, share, gain = rng.dirichlet([2, 2, 2]) * 3, rng.uniform(0.3, 1), rng.uniform(0.6, 1.4)
 
-        def other(color):
-            gray = color.mean(axis=-1, keepdims=True)
-            return np.clip(gain * ((1 - share) * color + share * gray * tint), 0, 1)
+        def other(colour):
+            gray = colour.mean(axis=-1, keepdims=True)
+            return np.clip(gain * ((1 - share) * colour + share * gray * tint), 0, 1)
 
         texture = m.texture
         if texture is not None:
             texture = np.concatenate([other(texture[..., :3]), texture[..., 3:]], -1)
-        return m._replace(color=other(m.color), texture=texture)
+        return m._replace(colour=other(m.colour), texture=texture)
 
     return s._replace(materials=[one(m) for m in s.materials])
 
@@ -260,21 +260,21 @@ def shade(s: Solid, tracer, light: Light, directions, ray, point, weights, face)
     n = unit(np.einsum("nk,nkd->nd", weights, s.normals[face]))
     n = np.where((n == 0).all(axis=-1, keepdims=True), flat, n)
     n *= np.where((n * flat).sum(-1, keepdims=True) < 0, -1, 1)
-    color, opacity = np.zeros((len(ray), 3)), np.ones(len(ray))
+    colour, opacity = np.zeros((len(ray), 3)), np.ones(len(ray))
     at = np.einsum("nk,nkd->nd", weights, s.uv[face])
     for i in np.unique(s.which[face]):
         here, m = s.which[face] == i, s.materials[i]
-        color[here], opacity[here] = m.color, m.opacity
+        colour[here], opacity[here] = m.colour, m.opacity
         if m.texture is not None:
             rgba = sampled(m.texture, at[here])
-            color[here], opacity[here] = rgba[:, :3], m.opacity * rgba[:, 3]
+            colour[here], opacity[here] = rgba[:, :3], m.opacity * rgba[:, 3]
     facing = np.clip(n @ light.sun, 0, 1) * ((flat @ light.sun) > 0)
     lit = facing > 0
     away = point[lit] + 2e-3 * flat[lit]
     lit[lit] = ~tracer.intersects_any(away, np.tile(light.sun, (len(away), 1)))
     up = 0.5 + 0.5 * n[:, 2:]
     ambient = light.sky * up + light.ground * (1 - up)
-    return color * (ambient + (facing * lit)[:, None] * light.strength), opacity
+    return colour * (ambient + (facing * lit)[:, None] * light.strength), opacity
 
 
 def viewpoints(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -309,8 +309,8 @@ def picture(s: Solid, light: Light, pose: np.ndarray, size: int = SIZE) -> np.nd
         return cells.mean(axis=(1, 3)).swapaxes(0, 1)
 
     alpha = grid(1 - through[:, None])
-    color = grid(total) / np.maximum(alpha, 1e-6)
-    return np.concatenate([displayed(color), alpha], -1)
+    colour = grid(total) / np.maximum(alpha, 1e-6)
+    return np.concatenate([displayed(colour), alpha], -1)
 
 
 # --- the archives ------------------------------------------------------------------------------
@@ -320,7 +320,7 @@ def rendered(library: bytes, model: Model, variant: int) -> tuple[str, bytes, di
     rng = np.random.default_rng([zlib.crc32(model.name.encode()), variant])
     s = solid(zipfile.ZipFile(io.BytesIO(library)), model.entry)
     if variant:
-        s = recolored(scaled(s, rng.uniform(*STRETCH, 3)), rng)
+        s = recoloured(scaled(s, rng.uniform(*STRETCH, 3)), rng)
     light = draw_light(rng)
     views = viewpoints(rng, VIEWS if model.split == "train" else 2 * VIEWS)
     poses = [cameras.orbit(*np.deg2rad(view), DISTANCE) for view in views]

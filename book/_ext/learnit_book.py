@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 from learnit_utils import chapter, weights
-from learnit_utils.signals import faces, photos, sdf, text
+from learnit_utils.signals import faces, objects, photos, sdf, text
+from learnit_utils.signals.base import SPLITS, DataError
 
 sys.path.insert(0, str(Path(__file__).parent))
 import drawings
@@ -98,6 +99,31 @@ def photo_credits(app) -> str:
     return "\n".join("| " + " | ".join(str(x).replace("|", "\\|") for x in r) + " |" for r in lines)
 
 
+def object_sets(app) -> str:
+    """The splits of the objects, with the hash of their pictures and poses."""
+    rows = []
+    for kind in objects.KINDS:
+        for split in SPLITS:
+            try:
+                told = [objects.load(split, kind=kind, variants=v) for v in (False, True)]
+            except DataError:  # sofas are there for the test only
+                continue
+            counts = [d.provenance["count"] for d in told]
+            digest = told[-1].provenance["data_sha256"][:16]
+            rows.append([kind, split, counts[0], counts[1] - counts[0] or "", f"`{digest}…`"])
+    return _table(["class", "split", "models", "altered copies", "SHA-256 of the data"], rows)
+
+
+def object_credits(app) -> str:
+    """Who made each model."""
+    rows = [
+        [c["title"], c["author"], c["licence"], c["source"].removeprefix("Sweet Home 3D 1.8, ")]
+        for kind in objects.KINDS
+        for c in objects.credits(kind)
+    ]
+    return _table(["model", "author", "licence", "library and file"], rows)
+
+
 def idea(app) -> str:
     """The picture of the first page."""
     return drawings.idea()
@@ -141,6 +167,10 @@ def starts(app) -> str:
         learned_from = f"{i['data']['train']['count']} {s.get('signals', 'faces')}"
         if s.get("measure") == "views":
             learned_from += f", each from {s['views']} random views"
+        if s.get("measure") == "rays":
+            kind, one = s["options"]["kind"], s["options"].get("views") == 1
+            learned_from = f"{i['data']['train']['count']} {kind}, "
+            learned_from += "one view of each" if one else "25 views of each"
         how = f"{i['method']}, {inner}; {outer}"
         rows.append([f"`{name}`", learned_from, how, wall, *scores])
     head = [
@@ -166,6 +196,8 @@ GENERATED = dict(
     drawn_sets=drawn_sets,
     starts=starts,
     photo_credits=photo_credits,
+    object_sets=object_sets,
+    object_credits=object_credits,
 )
 
 

@@ -1,4 +1,4 @@
-"""Volume rendering: what a camera sees of a field of density and color, by emission and absorption.
+"""Volume rendering: what a camera sees of density and colour, by emission and absorption.
 
 Cameras and rays are those of `cameras`: directions have length 1, so places t on a ray are
 distances, and densities are per unit of length.
@@ -33,7 +33,7 @@ CHUNK = 4096  # rays at a time
 class Seen(NamedTuple):
     """What comes along rays."""
 
-    color: jax.Array  # (..., channels)
+    colour: jax.Array  # (..., channels)
     depth: jax.Array  # (...,): mean distance of what is met, `far` for what is not
     opacity: jax.Array  # (...,): the share of light that something was met by
     weights: jax.Array  # (..., samples): the share of every sample
@@ -63,7 +63,7 @@ def places(near: jax.Array, far: jax.Array, samples: int, key: jax.Array | None 
 
 
 def composite(
-    density: jax.Array, color: jax.Array, t: jax.Array, width: jax.Array, far, background=WHITE
+    density: jax.Array, colour: jax.Array, t: jax.Array, width: jax.Array, far, background=WHITE
 ) -> Seen:
     """What comes along a ray, from its samples.
 
@@ -72,7 +72,7 @@ def composite(
 
     Args:
         density: (..., samples), 0 or more, per unit of length.
-        color: (..., samples, channels).
+        colour: (..., samples, channels).
         t, width: as from `places`.
         far: (...,), the depth of what is not met.
         background: a number or (channels,).
@@ -83,17 +83,17 @@ def composite(
     before = jnp.cumsum(thick, axis=-1) - thick
     weights = jnp.exp(-before) * -jnp.expm1(-thick)
     left = jnp.exp(-thick.sum(axis=-1))
-    met = (weights[..., None] * color).sum(axis=-2)
+    met = (weights[..., None] * colour).sum(axis=-2)
     seen = met + left[..., None] * jnp.broadcast_to(background, met.shape)
     depth = (weights * t).sum(axis=-1) + left * far
     return Seen(seen, depth, 1 - left, weights)
 
 
 def matter(f: Callable, density: str = "softplus") -> Callable:
-    """What a network says as color and density: points (..., 3) -> (..., 3), (...,).
+    """What a network says as colour and density: points (..., 3) -> (..., 3), (...,).
 
     Args:
-        f: (..., 3) -> (..., 4); the first three, through a sigmoid, are the color.
+        f: (..., 3) -> (..., 4); the first three, through a sigmoid, are the colour.
         density: what makes the fourth a density, one of relu, softplus, shifted, exp.
 
     Raises:
@@ -115,8 +115,8 @@ def along(f: Callable, rays: Rays, near, far, samples: int, key=None, background
     """What comes along rays through f, as from `matter`; arguments as in `places`."""
     t, width = places(near, far, samples, key)
     points = rays.origin[..., None, :] + t[..., None] * rays.direction[..., None, :]
-    color, density = f(points)
-    return composite(density, color, t, width, far, background)
+    colour, density = f(points)
+    return composite(density, colour, t, width, far, background)
 
 
 def render(
@@ -191,7 +191,7 @@ class Camera(NamedTuple):
 
 
 def pixels(rays: int, samples: int, density: str = "softplus", background=WHITE) -> Callable:
-    """The measurement of an object: the colors of random pixels of its views.
+    """The measurement of an object: the colours of random pixels of its views.
 
     Args:
         rays: pixels drawn, each from any view.
@@ -216,7 +216,7 @@ def pixels(rays: int, samples: int, density: str = "softplus", background=WHITE)
         r = through(task.each.poses[view], row + 0.5, column + 0.5, (high, wide), task.shared.angle)
         near, far = in_sphere(r, task.shared.radius)
         seen = along(matter(f, density), r, near, far, samples, key_places, background)
-        return seen.color, truth
+        return seen.colour, truth
 
     return measure
 
@@ -255,8 +255,10 @@ def judge(
             picture, pose = view
             truth = picture[row, column].astype(jnp.float32) / 255
             r = through(pose, row + 0.5, column + 0.5, (high, wide), task.shared.angle)
-            color = along(f, r, *in_sphere(r, task.shared.radius), samples, None, background).color
-            return jnp.mean((color - truth) ** 2)
+            colour = along(
+                f, r, *in_sphere(r, task.shared.radius), samples, None, background
+            ).colour
+            return jnp.mean((colour - truth) ** 2)
 
         return jax.lax.map(one, tuple(task.each.held_out))
 

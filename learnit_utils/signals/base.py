@@ -71,7 +71,7 @@ def read_picture(file: Path | BinaryIO, name: str | None = None) -> np.ndarray:
 
 
 def read_layers(file: Path | BinaryIO, name: str) -> np.ndarray:
-    """A picture with transparency as (height, width, 4) uint8, color not premultiplied.
+    """A picture with transparency as (height, width, 4) uint8, colour not premultiplied.
 
     Raises:
         DataError: as `read_picture`, or one without transparency.

@@ -71,8 +71,8 @@ def _sheet(kind: str, name: str) -> np.ndarray:
 
 def _on_white(layers: np.ndarray) -> np.ndarray:
     """(..., 4) uint8 laid on white: (..., 3) uint8."""
-    color, alpha = layers[..., :3].astype(np.uint32), layers[..., 3:].astype(np.uint32)
-    return ((color * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    colour, alpha = layers[..., :3].astype(np.uint32), layers[..., 3:].astype(np.uint32)
+    return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
 def _smaller(pictures: np.ndarray, size: int) -> np.ndarray:
@@ -117,7 +117,7 @@ def load(
             the training models do not have; "both".
         size: pixels of a side; averaged down from 128.
         views: only the first so many of each.
-        variants: whether training models count again, stretched, in other colors and light.
+        variants: whether training models count again, stretched, in other colours and light.
         limit: at most so many objects, spread over the split.
 
     Raises:
