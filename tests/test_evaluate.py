@@ -65,6 +65,27 @@ def test_progress_draws_a_measurement_once(many, theta):
     assert np.ptp(run.seen[:, 0] - run.judged[:, 0]) > 0.1  # but each task has its own
 
 
+def test_progress_can_draw_anew_and_judge_by_several(many, theta):
+    """Every step has its own draw, the same whatever blocks the steps come in."""
+
+    def noisy(theta, task, key):
+        return LOSS(theta, task, key) * (1 + jax.random.uniform(key))
+
+    def judges(theta, task, key):
+        return jnp.stack([LOSS(theta, task, key), LOSS(theta, task, key) / 10])
+
+    def run(fresh, every, seed=0):
+        how = (optax.sgd, 0.02, 4, every)
+        return evaluate.progress(noisy, judges, theta, many, *how, fresh=fresh, seed=seed).judged
+
+    fine, coarse = run(True, 1), run(True, 2)
+    assert fine.shape == (many.count, 5, 2)
+    np.testing.assert_allclose(fine[..., 1], fine[..., 0] + 10, atol=1e-4)
+    np.testing.assert_allclose(coarse, fine[:, ::2], atol=1e-4)
+    assert np.abs(fine - run(False, 1))[:, 2:].max() > 1e-4
+    assert np.abs(fine - run(True, 1, seed=1))[:, 1:].max() > 1e-4
+
+
 @pytest.mark.parametrize(("steps", "every"), [(0, 1), (5, 2), (4, 0)])
 def test_progress_needs_whole_blocks(many, theta, steps, every):
     with pytest.raises(ValueError, match=f"steps = {steps}, every = {every}: a multiple"):
