@@ -27,7 +27,8 @@ DENSITIES = {
     "exp": lambda z: jnp.exp(jnp.minimum(z, 10)),
 }
 WHITE = 1.0
-CHUNK = 4096  # rays at a time
+CHUNK = {"cpu": 256}  # rays at a time: on a CPU, few enough to stay in cache
+LARGE = 4096  # elsewhere
 
 
 class Seen(NamedTuple):
@@ -36,7 +37,7 @@ class Seen(NamedTuple):
     colour: jax.Array  # (..., channels)
     depth: jax.Array  # (...,): mean distance of what is met, `far` for what is not
     opacity: jax.Array  # (...,): the share of light that something was met by
-    weights: jax.Array  # (..., samples): the share of every sample
+    weights: jax.Array | None  # (..., samples): the share of every sample
 
 
 # --- along a ray -------------------------------------------------------------------------------
@@ -119,6 +120,20 @@ def along(f: Callable, rays: Rays, near, far, samples: int, key=None, background
     return composite(density, colour, t, width, far, background)
 
 
+def in_turn(f: Callable, rays: Rays, radius, samples: int, background=WHITE, chunk=None) -> Seen:
+    """What comes along rays (n, 3) through a ball, sampled in the middles of bins.
+
+    A chunk at a time, which sets the memory; so the weights are left out, None.
+    """
+    chunk = chunk or CHUNK.get(jax.default_backend(), LARGE)
+
+    def one(ray):
+        seen = along(f, ray, *in_sphere(ray, radius), samples, None, background)
+        return seen._replace(weights=None)
+
+    return jax.lax.map(one, rays, batch_size=min(chunk, len(rays.origin)))
+
+
 def render(
     field: Field,
     theta: Theta,
@@ -130,49 +145,36 @@ def render(
     samples: int = 64,
     density: str = "softplus",
     background=WHITE,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ) -> Seen:
-    """A picture of a field in a ball around the origin, `chunk` rays at a time.
-
-    Memory is set by `chunk`, not by the size of the picture. Samples lie in the middles of bins.
+    """A picture of a field in a ball around the origin.
 
     Args:
         pose, shape, angle: the camera, as in `of_picture`.
         radius: of the ball.
+        chunk: rays at a time, which sets the memory, whatever the size of the picture.
 
     Returns:
-        Seen, with leading axes (height, width); its weights are left out, of width 0.
+        Seen, with leading axes (height, width); its weights are left out, None.
 
     Raises:
-        ValueError: as `of_picture`, `check_poses` and `matter`.
+        ValueError: a chunk below 1, or as `of_picture`, `check_poses` and `matter`.
     """
     check_poses(pose, "pose")
-    if chunk < 1:
+    if chunk is not None and chunk < 1:
         raise ValueError(f"chunk = {chunk}: at least 1")
-    rays = of_picture(pose, shape, angle)
-    flat = Rays(*(r.reshape(-1, 3) for r in rays))
-    few = min(chunk, len(flat.origin))
-    more = -len(flat.origin) % few
-    flat = Rays(*(jnp.pad(r, ((0, more), (0, 0)), mode="edge") for r in flat))
-    cut = Rays(*(r.reshape(-1, few, 3) for r in flat))
-    seen = _rendered(field, theta, cut, radius, samples, density, jnp.asarray(background))
-    count, found = shape[0] * shape[1], cut.origin.shape[:2]
-    flat = (a.reshape(found[0] * found[1], *a.shape[2:])[:count] for a in seen)
-    return Seen(*(a.reshape(*shape, *a.shape[1:]) for a in flat))
+    rays = Rays(*(r.reshape(-1, 3) for r in of_picture(pose, shape, angle)))
+    look = (radius, samples, density, jnp.asarray(background), chunk)
+    seen = _rendered(field, theta, rays, *look)
+    return jax.tree.map(lambda a: a.reshape(*shape, *a.shape[1:]), seen)
 
 
-def _chunks(field, theta, rays, radius, samples, density, background):
+def _picture(field, theta, rays, radius, samples, density, background, chunk):
     f = matter(lambda x: field(theta, x), density)
-
-    def one(rays):
-        near, far = in_sphere(rays, radius)
-        seen = along(f, rays, near, far, samples, None, background)
-        return seen._replace(weights=seen.weights[..., :0])
-
-    return jax.lax.map(one, rays)
+    return in_turn(f, rays, radius, samples, background, chunk)
 
 
-_rendered = jax.jit(_chunks, static_argnums=(0, 3, 4, 5))
+_rendered = jax.jit(_picture, static_argnums=(0, 3, 4, 5, 7))
 
 
 # --- measurements of tasks ---------------------------------------------------------------------
@@ -249,16 +251,14 @@ def judge(
         f = matter(lambda x: field(theta, x), density)
         high, wide = task.each.held_out.pictures.shape[1:3]
         at = [jnp.arange(n // every) * every + every // 2 for n in (high, wide)]
-        row, column = jnp.meshgrid(*at, indexing="ij")
+        row, column = (i.ravel() for i in jnp.meshgrid(*at, indexing="ij"))
 
         def one(view):
             picture, pose = view
             truth = picture[row, column].astype(jnp.float32) / 255
             r = through(pose, row + 0.5, column + 0.5, (high, wide), task.shared.angle)
-            colour = along(
-                f, r, *in_sphere(r, task.shared.radius), samples, None, background
-            ).colour
-            return jnp.mean((colour - truth) ** 2)
+            shown = in_turn(f, r, task.shared.radius, samples, background)
+            return jnp.mean((shown.colour - truth) ** 2)
 
         return jax.lax.map(one, tuple(task.each.held_out))
 
