@@ -597,7 +597,10 @@ def test_a_shipped_start_scores_what_its_manifest_says(name):
         assert parts.provenance[split]["data_sha256"] == said["data_sha256"]
     start = w.theta if w.rates is None else inner.Start(w.theta, w.rates)
     score = recipes.score(parts, recipe, start, parts.data.validation)
-    assert score == pytest.approx(w.info["scores"]["validation_psnr"], abs=1e-2)
+    # A hundred steps on random rays carry rounding, which differs with the number of threads, to
+    # some hundredths of a decibel; starts of two seeds differ by tenths.
+    close = 0.1 if recipe.measure == "rays" else 1e-2
+    assert score == pytest.approx(w.info["scores"]["validation_psnr"], abs=close)
 
 
 @pytest.mark.parametrize("name", [n for n, r in recipes.RECIPES.items() if r.keep])
