@@ -125,5 +125,5 @@ def test_what_ships_is_the_list():
     with open(renderer.LIST, newline="") as table:
         rows = list(csv.DictReader(table))
     for kind in objects.KINDS:
-        named = {f"{r['library']}-{r['model']}" for r in rows if r["kind"] == kind}
+        named = {f"{r['collection']}-{r['model']}" for r in rows if r["kind"] == kind}
         assert named == {c["name"] for c in objects.credits(kind)}

@@ -44,7 +44,7 @@ HEIGHT = (-0.15, 0.95)  # of the camera, in distances: sine of its elevation
 STRETCH = (0.8, 1.25)  # along every axis, of altered copies
 COLUMNS, QUALITY = 5, 80  # of a sheet
 LAYERS = 4  # surfaces behind one another that a ray goes through at most
-LIST = Path(__file__).with_name("objects.csv")  # kind, library, model, split
+LIST = Path(__file__).with_name("objects.csv")  # kind, collection, model, split
 LICENCES = {
     "BlendSwap-CC-0": "CC0-1.0",
     "BlendSwap-CC-BY": "CC-BY-3.0",
@@ -57,7 +57,7 @@ class Model(NamedTuple):
     """A row of the list of models, with what the catalogue says of it."""
 
     kind: str
-    library: str
+    collection: str
     model: str
     split: str
     entry: dict
@@ -65,7 +65,7 @@ class Model(NamedTuple):
     @property
     def name(self) -> str:
         """What it is called in the archive."""
-        return f"{self.library}-{self.model}"
+        return f"{self.collection}-{self.model}"
 
 
 # --- the archive -------------------------------------------------------------------------------
@@ -341,8 +341,8 @@ def archive(kind: str, sheets: list, models: list[Model]) -> bytes:
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["name", "title", "author", "licence", "source"])
     for m in models:
-        told = (m.entry["name"], m.entry.get("creator", "unknown"), LICENCES[m.library])
-        writer.writerow([m.name, *told, f"Sweet Home 3D 1.8, {m.library}, {m.entry['model']}"])
+        told = (m.entry["name"], m.entry.get("creator", "unknown"), LICENCES[m.collection])
+        writer.writerow([m.name, *told, f"Sweet Home 3D 1.8, {m.collection}, {m.entry['model']}"])
     told = dict(
         camera_angle_x=FOV,
         distance=DISTANCE,
@@ -377,14 +377,14 @@ def main() -> None:
     models: dict[str, list[Model]] = {}
     with open(LIST, newline="") as table:
         for row in csv.DictReader(table):
-            entry = entries[row["library"]][row["model"]]
+            entry = entries[row["collection"]][row["model"]]
             models.setdefault(row["kind"], []).append(Model(**row, entry=entry))
     for kind, those in models.items():
         jobs = [
             (m, v) for m in those for v in range(given.variants + 1 if m.split == "train" else 1)
         ]
         with ProcessPoolExecutor(given.jobs) as pool:
-            found = pool.map(rendered, *zip(*[(files[m.library], m, v) for m, v in jobs]))
+            found = pool.map(rendered, *zip(*[(files[m.collection], m, v) for m, v in jobs]))
             sheets = list(tqdm(found, total=len(jobs), desc=kind, unit="sheet"))
         data = archive(kind, sheets, those)
         entry = dict(

@@ -16,7 +16,7 @@ from learnit_utils.signals.base import SPLITS, DataError, check_request, read_la
 
 KINDS = ("chairs", "lamps", "cars", "sofas")
 PARTS = ("seen", "held_out", "both")
-SHAPENET = dict(radius=2.0, distance=4.0)  # near 2, far 6 around the origin
+SHAPENET_RADIUS = 2.0  # cameras at distance 4, near 2, far 6
 
 
 class Objects(NamedTuple):
@@ -38,8 +38,8 @@ def _objects(pictures, poses, angle, radius, names, **told) -> Objects:
     return Objects(pictures, poses, angle, radius, tuple(names), told)
 
 
-def _check(kind, part, views, kinds=None):
-    if kinds is not None and kind not in kinds:
+def _check(kind, part, views, kinds):
+    if kind not in kinds:
         raise DataError(f"kind = {kind!r:.60}: one of {', '.join(kinds)}")
     if part not in PARTS:
         raise DataError(f"part = {part!r:.60}: one of {', '.join(PARTS)}")
@@ -207,7 +207,7 @@ def shapenet(
     pictures = [_smaller(u[which][:views], size) for u, _, _ in found]
     poses = [p[which][:views] for _, p, _ in found]
     about = dict(source=f"learnit's ShapeNet, {kind}", licence="ShapeNet's terms", split=split)
-    return _objects(pictures, poses, angles.pop(), SHAPENET["radius"], names, **about)
+    return _objects(pictures, poses, angles.pop(), SHAPENET_RADIUS, names, **about)
 
 
 def _read_json(path: Path):
