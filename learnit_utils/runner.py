@@ -215,7 +215,8 @@ def execute(job: Job, on_cell: Callable[[int, int], None] = lambda done, total: 
         told = _tell(job, part, at, f"{e.ename}: {e.evalue}", e.traceback)
         raise ChapterFailed(told) from None
     except Exception as e:
-        what = f"over its limit of {limit} s" if "Timeout" in type(e).__name__ else str(e)[:500]
+        late = "Timeout" in type(e).__name__
+        what = f"over its limit of {limit} s (--cell-timeout)" if late else str(e)[:500]
         raise ChapterFailed(_tell(job, part, at, f"{type(e).__name__}: {what}", [])) from None
     finally:
         os.environ.pop(report.RUN, None)
