@@ -76,7 +76,18 @@ def through(pose: jax.Array, row: jax.Array, column: jax.Array, shape, angle: fl
     """
     high, wide = shape
     focal = wide / (2 * jnp.tan(jnp.asarray(angle) / 2))
-    x, y = (column - wide / 2) / focal, (high / 2 - row) / focal
+    return by_lens(pose, row, column, (focal, focal, wide / 2, high / 2))
+
+
+def by_lens(pose: jax.Array, row: jax.Array, column: jax.Array, lens) -> Rays:
+    """The rays of a camera with a lens of its own; pose and places as in `through`.
+
+    Args:
+        lens: focal lengths to the right and down, and the column and row that the camera looks
+            straight at, in pixels: numbers, or arrays (...,).
+    """
+    right, down, middle, level = lens
+    x, y = (column - middle) / right, (level - row) / down
     away = jnp.stack([x, y, jnp.full_like(x, -1.0)], -1)
     away = away / jnp.linalg.norm(away, axis=-1, keepdims=True)
     direction = jnp.einsum("...ij,...j->...i", pose[..., :3, :3], away)

@@ -13,11 +13,12 @@ import numpy as np
 import optax
 
 from learnit_utils import evaluate, tasks
-from learnit_utils.observe import tomography, volume
+from learnit_utils.observe import photographs, tomography, volume
 from learnit_utils.tasks import Tasks
 
 ANGLES = 4  # views of a scanner where a start that learns from line integrals is scored
 STEPS = 100  # of descent from one photograph where a start that learns from rays is scored
+HALF, RATE = 64, 1.0  # steps of SGD on the left half where one that learns from photographs is
 
 
 class Measure(NamedTuple):
@@ -86,11 +87,38 @@ def _photographed(field, rays, samples, density, every):
     return tasks.regression(field, measure), volume.judge(field, samples, density, every)
 
 
+# --- photographs of one place ------------------------------------------------------------------
+def _photographs(recipe):
+    return photographs.pixels(recipe.rays, recipe.samples, recipe.density)
+
+
+def _places(load, split) -> Tasks:
+    """To train on; otherwise with other views in the same light."""
+    if split == "train":
+        return photographs.as_tasks(load(split))
+    return photographs.as_tasks(load(split), load(split, part="others"))
+
+
+def _score_photographs(p, recipe, start, data) -> float:
+    """Of other views in the same light after `HALF` steps, of the test, on the left half."""
+    losses = _halved(p.field, recipe.rays, recipe.samples, recipe.density)
+    done = evaluate.progress(*losses, start, data, optax.sgd, RATE, HALF, HALF, fresh=True)
+    return float(done.judged[:, -1, 1:].mean())
+
+
+@lru_cache
+def _halved(field, rays, samples, density):
+    """What is fitted, and what is judged."""
+    measure = photographs.given(photographs.pixels(rays, samples, density, "left"))
+    return tasks.regression(field, measure), photographs.judge(field, samples, density)
+
+
 MEASURES = {
     "pixels": Measure(lambda recipe: tasks.all_pixels, _images, _score_pixels),
     # A scanner's angles are those of the task in all its steps.
     "views": Measure(lambda recipe: tomography.views(recipe.views), _images, _score_views, False),
     "rays": Measure(_rays, _objects, _score_rays),
+    "photographs": Measure(_photographs, _places, _score_photographs),
 }
 
 

@@ -17,7 +17,17 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from learnit_utils import chapter, evaluate, fields, inner, measures, outer, tasks, train, weights
 from learnit_utils.fields import Field
 from learnit_utils.parameters import ParameterError
-from learnit_utils.signals import faces, local, objects, phantoms, photos, sdf, text
+from learnit_utils.signals import (
+    colmap,
+    faces,
+    landmarks,
+    local,
+    objects,
+    phantoms,
+    photos,
+    sdf,
+    text,
+)
 from learnit_utils.signals.base import SPLITS, DataError, Dataset, dataset
 
 
@@ -26,7 +36,7 @@ def _coloured(load: Callable) -> Callable:
 
     def coloured(*args, gray, **options):
         if gray:
-            raise DataError("gray = True: objects have colours, gray=False is needed")
+            raise DataError("gray = True: these have colours, gray=False is needed")
         return load(*args, **options)
 
     return coloured
@@ -35,9 +45,11 @@ def _coloured(load: Callable) -> Callable:
 # (split, size, gray, limit, ...) -> Dataset: what ships, installs or is drawn.
 SIGNALS = {"faces": faces.load, "photos": photos.load, "text": text.load, "sdf": sdf.load}
 SIGNALS |= {"phantoms": phantoms.load, "objects": _coloured(objects.load)}
+SIGNALS |= {"landmarks": _coloured(landmarks.load)}
 # The same with a folder first, or a file.
 FOLDERS = {"faces": faces.celeba, "photos": local.imagenette, "local": local.folder}
 FOLDERS |= {"phantoms": phantoms.published, "objects": _coloured(objects.shapenet)}
+FOLDERS |= {"landmarks": _coloured(colmap.either)}
 PATH = "path"  # folder of the starts kept on the way, beside the finished ones
 
 
@@ -49,10 +61,10 @@ class Recipe:
     size: int = 64  # pixels of a side
     gray: bool = True
     # CelebA's for "faces", Imagenette's for "photos", ShapeNet's for "objects", of pictures for
-    # "local"; a file for "phantoms".
+    # "local", Phototourism's for "landmarks"; a file for "phantoms".
     folder: str = ""
     # What is seen of it: see `measures`.
-    measure: Literal["pixels", "views", "rays"] = "pixels"
+    measure: Literal["pixels", "views", "rays", "photographs"] = "pixels"
     views: int = 20  # angles of line integrals; the same in all steps of a task
     rays: int = 64  # per inner step, each with so many samples
     samples: int = 32
@@ -147,6 +159,20 @@ def _objects(kind: str, **options) -> dict:
     return dict(**data, **descent, decay="cosine", warmup=100, steps=4000, field=net)
 
 
+def _landmark(name: str, inner_steps: int, **net) -> dict:
+    """Simple-NeRF of a place, as the authors' notebook `phototourism`, smaller.
+
+    Every run takes as many gradients; with one inner step this is ordinary training on all
+    photographs, with Adam.
+    """
+    data = dict(signals="landmarks", size=120, gray=False, measure="photographs", batch=1)
+    data |= dict(options=dict(landmark=name), precision="float16")
+    descent = dict(method="reptile", inner_steps=inner_steps, inner_lr=1.0, outer_lr=2e-3)
+    descent |= dict(decay="cosine", warmup=100, steps=128000 // inner_steps)
+    field = _objects("chairs")["field"] | net
+    return dict(**data, **descent, field=field)
+
+
 RECIPES = {
     # The first document's run: the dictionary paper's meta_learn.py.
     # In full precision: chapter 3 checks that it repeats what the run measured at its end.
@@ -192,6 +218,12 @@ RECIPES = {
     "chairs128_sv": Recipe(**_objects("chairs", views=1)),
     "cars128_sv": Recipe(**_objects("cars", views=1)),
     "lamps128_sv": Recipe(**_objects("lamps", views=1)),
+    # Photographs of a place: with 64 inner steps, and with one.
+    **{
+        f"{name}_reptile{k}": Recipe(**_landmark(name, k))
+        for name in landmarks.LANDMARKS
+        for k in (64, 1)
+    },
     # A class of your own: `learnit train own --set folder=DIR`.
     "own": Recipe(**TUNED, signals="local"),
 }

@@ -19,6 +19,7 @@ import json
 import zipfile
 import zlib
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -278,6 +279,23 @@ def depths(s: objects.Solid, tracer, shot: Shot, per_pixel: int = 1) -> np.ndarr
     return found.reshape(shot.size[1] * per_pixel, shot.size[0] * per_pixel)
 
 
+def sighted(s: objects.Solid, tracer, shot: Shot, points: np.ndarray) -> list:
+    """Which of some vertices a camera sees, and in which pixel: index, row, column each.
+
+    No projection is used: the pixel is the one whose ray ends nearest to the vertex.
+    """
+    origins, directions = (r.reshape(-1, 3) for r in rays(shot, 1))
+    ray, point, _, _ = objects.met(s, tracer, origins, directions)
+    footprint = np.linalg.norm(point - origins[ray], axis=-1) / shot.focal
+    found = []
+    for i, vertex in enumerate(points):
+        off = np.linalg.norm(point - vertex, axis=-1) / footprint
+        if off.min() < 0.7:
+            row, column = divmod(int(ray[off.argmin()]), shot.size[0])
+            found.append([i, row, column])
+    return found
+
+
 def photograph(s: objects.Solid, tracer, a: Appearance, shot: Shot) -> np.ndarray:
     """(height, width, 3) uint8."""
     origins, directions = (r.reshape(-1, 3) for r in rays(shot, SAMPLES))
@@ -362,6 +380,7 @@ def made(name: str, split: str, number: int):
         entry = dict(split=split, weather=a.weather, focal=round(its.focal, 4), size=list(its.size))
         entry |= dict(pose=np.round(pose[:3], 6).tolist())
         entry |= dict(near=round(near * METRE, 4), far=round(far * METRE, 4))
+        entry |= dict(sighted=sighted(clean, tracer, its, corners(name)))
         if name_of == label:
             entry["passers_by"] = count
         else:
@@ -407,15 +426,16 @@ def attribution(libraries: dict[str, bytes]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def corners(name: str, count: int = 64) -> list:
-    """Vertices of the landmark, spread over it, in the units of the scene."""
+@cache
+def corners(name: str, count: int = 48) -> np.ndarray:
+    """Vertices of the landmark, spread over it, in metres: (count, 3)."""
     s, _ = bare(name)
     stone = np.isin(
         s.which, [i for i, k in enumerate(shapes.SURFACES) if k not in ("paving", "grass")]
     )
     v = s.vertices[np.unique(s.faces[stone])]
     v = v[np.random.default_rng(0).choice(len(v), count, replace=False)]
-    return np.round(v * METRE, 5).tolist()
+    return v
 
 
 def main() -> None:
@@ -434,7 +454,8 @@ def main() -> None:
         with ProcessPoolExecutor(given.jobs, initializer=begin, initargs=(libraries,)) as pool:
             found = pool.map(made, [name] * len(jobs), *zip(*jobs))
             parts = list(tqdm(found, total=len(jobs), desc=name, unit="photo"))
-        table = dict(scale=METRE, every=EVERY, corners=corners(name), photos={})
+        table = dict(scale=METRE, every=EVERY, photos={})
+        table["corners"] = np.round(corners(name) * METRE, 5).tolist()
         members = {"ATTRIBUTION.csv": attribution(libraries).encode()}
         for files, entries in parts:
             members |= files

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from learnit_utils import chapter, weights
-from learnit_utils.signals import faces, objects, photos, sdf, text
+from learnit_utils.signals import faces, landmarks, objects, photos, sdf, text
 from learnit_utils.signals.base import SPLITS, DataError
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -124,6 +124,29 @@ def object_credits(app) -> str:
     return _table(["model", "author", "licence", "library and file"], rows)
 
 
+def landmark_sets(app) -> str:
+    """The splits of the photographs of landmarks, with the hash of their arrays."""
+    rows = []
+    for landmark in landmarks.LANDMARKS:
+        for split in SPLITS:
+            told = landmarks.load(split, landmark=landmark).provenance
+            digest = f"`{told['data_sha256'][:16]}…`"
+            photos = landmarks.table(landmark)["photos"].values()
+            others = sum(p["split"] == split and "light_of" in p for p in photos)
+            rows.append([landmark, split, told["count"], others or "", digest])
+    head = ["landmark", "split", "photographs", "others in their light", "SHA-256 of the first"]
+    return _table(head, rows)
+
+
+def landmark_credits(app) -> str:
+    """Who made the models that stand in the scenes."""
+    rows = [
+        [c["title"], c["author"], c["licence"], c["source"].removeprefix("Sweet Home 3D 1.8; ")]
+        for c in landmarks.credits("gate")
+    ]
+    return _table(["model", "author", "licence", "library and file"], rows)
+
+
 def idea(app) -> str:
     """The picture of the first page."""
     return drawings.idea()
@@ -198,6 +221,8 @@ GENERATED = dict(
     photo_credits=photo_credits,
     object_sets=object_sets,
     object_credits=object_credits,
+    landmark_sets=landmark_sets,
+    landmark_credits=landmark_credits,
 )
 
 
