@@ -224,6 +224,7 @@ RECIPES = {
         for name in landmarks.LANDMARKS
         for k in (64, 1)
     },
+    "gate_reptile64_1": Recipe(**_landmark("gate", 64), seed=1),
     # A class of your own: `learnit train own --set folder=DIR`.
     "own": Recipe(**TUNED, signals="local"),
 }
