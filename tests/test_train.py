@@ -351,10 +351,11 @@ def test_the_score_in_the_manifest_is_that_of_the_saved_weights(tmp_path, change
     assert saved.info["versions"]["jax"] == jax.__version__
 
 
-@pytest.mark.parametrize("name", [s for s in recipes.SIGNALS if s != "objects"])
+@pytest.mark.parametrize("name", recipes.SIGNALS)
 def test_a_limit_is_for_training_only(name):
-    few = dataclasses.replace(TINY, signals=name, limit=3)
-    full = dataclasses.replace(TINY, signals=name)
+    full = dataclasses.replace(TINY, signals=name, gray=name not in ("objects", "landmarks"))
+    full = dataclasses.replace(full, size=16)
+    few = dataclasses.replace(full, limit=3)
     assert few.load("train").provenance["count"] == 3
     for split in ("validation", "test"):
         assert few.load(split).provenance == full.load(split).provenance
@@ -385,7 +386,7 @@ def test_a_folder_goes_to_the_class_that_is_read_from_one(tmp_path, rng):
     [
         (
             dict(signals="cats"),
-            "signals = 'cats': one of faces, photos, text, sdf, phantoms, objects, local",
+            "signals = 'cats': one of faces, photos, text, sdf, phantoms, objects, landmarks, ",
         ),
         (dict(signals="faces+cats"), "signals = 'cats': "),
         (dict(signals="local"), "signals = 'local': needs a folder"),
@@ -476,7 +477,7 @@ def test_a_start_is_learned_from_photographs(tmp_path):
     after = w.info["scores"]["test_psnr"]
     assert after > before + 0.5
     assert recipes.score(p, recipe, w.theta, p.data.test) == pytest.approx(after, abs=1e-3)
-    with pytest.raises(DataError, match="objects have colours"):
+    with pytest.raises(DataError, match="these have colours"):
         recipes.build(dataclasses.replace(recipe, gray=True))
 
 
