@@ -169,7 +169,7 @@ def _landmark(name: str, inner_steps: int, **net) -> dict:
     data |= dict(options=dict(landmark=name), precision="float16")
     descent = dict(method="reptile", inner_steps=inner_steps, inner_lr=1.0, outer_lr=2e-3)
     descent |= dict(decay="cosine", warmup=100, steps=128000 // inner_steps)
-    field = _objects("chairs")["field"] | net
+    field = _objects("chairs")["field"] | dict(frequencies=8, max_log2=5.0) | net
     return dict(**data, **descent, field=field)
 
 
