@@ -1,6 +1,7 @@
 """Files that ship with the package: checked by SHA-256 before anything opens them."""
 
 import hashlib
+import io
 import json
 import os
 import stat
@@ -43,6 +44,12 @@ def read(name: str, folder: str = "assets") -> bytes:
     if problem:
         raise AssetError(f"{name}: {problem}")
     return (PACKAGE / folder / name).read_bytes()
+
+
+@cache
+def members(name: str) -> dict[str, bytes]:
+    """The files in a shipped zip archive: name -> bytes. Errors as in `read` and `unzip`."""
+    return unzip(zipfile.ZipFile(io.BytesIO(read(name))))
 
 
 def check(path: Path, entry: dict) -> str | None:

@@ -100,7 +100,7 @@ def _places(load, split) -> Tasks:
 
 
 def _score_photographs(p, recipe, start, data) -> float:
-    """Of other views in the same light after `HALF` steps, of the test, on the left half."""
+    """Of other views in the same light after `HALF` steps on the left half."""
     losses = _halved(p.field, recipe.rays, recipe.samples, recipe.density)
     done = evaluate.progress(*losses, start, data, optax.sgd, RATE, HALF, HALF, fresh=True)
     return float(done.judged[:, -1, 1:].mean())

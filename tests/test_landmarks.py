@@ -1,12 +1,13 @@
 """Photographs of places: those that ship, learnit's arrays, COLMAP's models."""
 
+import dataclasses
 import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from learnit_utils import cameras
+from learnit_utils import cameras, recipes
 from learnit_utils.signals import colmap, landmarks
 from learnit_utils.signals.base import DataError
 
@@ -293,6 +294,26 @@ def test_a_shared_camera_is_not_an_image(tmp_path):
     by_name = {im.name: im for im in made.images.values()}
     centres = [by_name[n].projection_center() for n in data.names]
     np.testing.assert_allclose(data.poses[:, :3, 3], landmarks.SCALE * np.array(centres), atol=1e-6)
+
+
+@pytest.mark.parametrize("arrays", [True, False])
+def test_a_start_is_learned_from_a_folder(tmp_path, arrays):
+    """Without other views in their light, photographs are judged by themselves."""
+    build(tmp_path)
+    if not arrays:
+        (tmp_path / "bds.npy").unlink()
+    else:
+        (tmp_path / "dense/images").rename(tmp_path / "images")
+    net = dict(kind="posenc", width=8, depth=3, frequencies=2, channels=4, dims=3, offset=0.0)
+    small = dict(size=16, rays=8, samples=4, inner_steps=2, field=net, folder=str(tmp_path))
+    recipe = dataclasses.replace(recipes.RECIPES["gate_reptile64"], **small)
+    parts = recipes.build(recipe)
+    assert parts.data.train.count == 5
+    held = parts.data.test.each
+    np.testing.assert_array_equal(held.others.pixels[:, 0], held.given.pixels)
+    assert np.isfinite(recipes.score(parts, recipe, parts.start, parts.data.validation))
+    with pytest.raises(DataError, match="part = 'depth'"):
+        recipe.load("test", part="depth")
 
 
 def test_broken_folders_are_named(tmp_path):

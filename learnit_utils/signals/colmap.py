@@ -151,17 +151,35 @@ def load(
     return landmarks.gathered(parts, chosen, **about)
 
 
-def either(path: str | Path, split: str = "train", *, landmark: str = "", **options) -> Photographs:
+def either(
+    path: str | Path,
+    split: str = "train",
+    *,
+    landmark: str = "",
+    part: str = "photographs",
+    **options,
+) -> Photographs:
     """Photographs of a folder, by learnit's arrays if it has them, else by COLMAP's model.
 
     Args:
         landmark: not looked at; a folder has one place.
+        part: "photographs"; or "others", which real light does not have: then every photograph
+            stands for itself, with the axis that others have.
         options: as in `load` and `landmarks.arrays`.
+
+    Raises:
+        DataError: another part, or as `load` and `landmarks.arrays`.
     """
     del landmark
+    if part not in landmarks.PARTS:
+        raise DataError(f"part = {part!r:.60}: one of {', '.join(landmarks.PARTS)}")
     if (Path(path).expanduser() / "bds.npy").exists():
-        return landmarks.arrays(path, split, **options)
-    return load(path, split, **dict(scale=None) | options)
+        data = landmarks.arrays(path, split, **options)
+    else:
+        data = load(path, split, **dict(scale=None) | options)
+    if part == "others":
+        data = data._replace(**{f: getattr(data, f)[:, None] for f in data._fields[:5]})
+    return data
 
 
 def reconstruct(photographs: str | Path, out: str | Path) -> Path:

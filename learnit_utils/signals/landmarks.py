@@ -8,7 +8,6 @@ import csv
 import hashlib
 import io
 import json
-import zipfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -66,10 +65,8 @@ def gathered(parts: Sequence[tuple], names, **told) -> Photographs:
 
 
 # --- landmarks that ship -----------------------------------------------------------------------
-@cache
 def _archive(landmark: str) -> dict[str, bytes]:
-    file = f"landmarks_{landmark}.zip"
-    return assets.unzip(zipfile.ZipFile(io.BytesIO(assets.read(file))))
+    return assets.members(f"landmarks_{landmark}.zip")
 
 
 @cache

@@ -4,7 +4,6 @@ import csv
 import hashlib
 import io
 import json
-import zipfile
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,10 +46,8 @@ def _check(kind, part, views, kinds):
         raise DataError(f"views = {views}: at least 1")
 
 
-@cache
 def _archive(kind: str) -> dict[str, bytes]:
-    file = f"objects_{kind}.zip"
-    return assets.unzip(zipfile.ZipFile(io.BytesIO(assets.read(file))))
+    return assets.members(f"objects_{kind}.zip")
 
 
 @cache

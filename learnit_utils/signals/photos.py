@@ -3,7 +3,6 @@
 import csv
 import io
 import re
-import zipfile
 import zlib
 from functools import cache
 
@@ -24,9 +23,8 @@ from learnit_utils.signals.base import (
 ARCHIVE = "natural_photos_178.zip"
 
 
-@cache
 def _archive() -> dict[str, bytes]:
-    return assets.unzip(zipfile.ZipFile(io.BytesIO(assets.read(ARCHIVE))))
+    return assets.members(ARCHIVE)
 
 
 @cache
