@@ -45,6 +45,13 @@ def orbit(azimuth: float, elevation: float, distance: float) -> jax.Array:
     return jnp.asarray(pose, jnp.float32)
 
 
+def turned(pose: jax.Array, angle: float) -> jax.Array:
+    """A camera (..., 4, 4) carried around the z axis by an angle in radians, looking as it did."""
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    turn = jnp.eye(4).at[:2, :2].set(jnp.array([[cos, -sin], [sin, cos]]))
+    return turn @ pose
+
+
 def check_poses(poses: np.ndarray, name: str = "poses") -> None:
     """Refuse what are not poses of cameras.
 

@@ -46,6 +46,27 @@ def test_an_angle_of_view_is_a_lens(seed, angle):
 
 
 @settings(max_examples=20, deadline=None)
+@given(st.floats(-3, 3), st.floats(-1, 1), st.floats(-3, 3))
+def test_a_turned_camera_has_gone_on_along_its_orbit(azimuth, elevation, angle):
+    one = cameras.turned(cameras.orbit(azimuth, elevation, 3.0), angle)
+    two = cameras.orbit(azimuth + angle, elevation, 3.0)
+    np.testing.assert_allclose(one, two, atol=3e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(2, 30), st.integers(2, 30), st.integers(1, 40))
+def test_the_square_in_the_middle(high, wide, side):
+    row, column = (np.asarray(p, np.float64) for p in photographs.middle((high, wide), side))
+    assert len(row) == len(column) == side**2
+    assert row.min() > 0 and row.max() < high and column.min() > 0 and column.max() < wide
+    np.testing.assert_allclose((row.mean(), column.mean()), (high / 2, wide / 2), rtol=1e-5)
+    if high == wide == side:  # all of the picture, pixel by pixel
+        np.testing.assert_array_equal(row * 2, np.repeat(np.arange(side) * 2 + 1, side))
+    least = min(high, wide)
+    np.testing.assert_allclose(np.diff(column.reshape(side, side)), least / side, rtol=1e-4)
+
+
+@settings(max_examples=20, deadline=None)
 @given(SEEDS)
 def test_a_ray_through_the_projection_of_a_point_meets_it(seed):
     data = shots(seed)

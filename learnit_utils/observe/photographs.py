@@ -150,6 +150,19 @@ def judge(field: Field, samples: int, density: str = "softplus", grid: int = 24)
     return errors
 
 
+def middle(size, side: int) -> tuple[jax.Array, jax.Array]:
+    """Rows and columns (side * side,) each, in pixels, of the square in the middle of a picture.
+
+    Args:
+        size: (2,) height and width of the picture.
+        side: pixels of the square that these places make.
+    """
+    least = jnp.min(jnp.asarray(size))
+    at = (jnp.arange(side) + 0.5) * (least / side)
+    row, column = ((n - least) / 2 + at for n in size)
+    return tuple(i.ravel() for i in jnp.meshgrid(row, column, indexing="ij"))
+
+
 def render(
     field: Field,
     theta: Theta,
