@@ -58,7 +58,9 @@ def test_a_turned_camera_has_gone_on_along_its_orbit(azimuth, elevation, angle):
 def test_the_square_in_the_middle(high, wide, side):
     row, column = (np.asarray(p, np.float64) for p in photographs.middle((high, wide), side))
     assert len(row) == len(column) == side**2
-    assert row.min() > 0 and row.max() < high and column.min() > 0 and column.max() < wide
+    for at, whole in ((row, high), (column, wide)):
+        assert at.min() > 0
+        assert at.max() < whole
     np.testing.assert_allclose((row.mean(), column.mean()), (high / 2, wide / 2), rtol=1e-5)
     if high == wide == side:  # all of the picture, pixel by pixel
         np.testing.assert_array_equal(row * 2, np.repeat(np.arange(side) * 2 + 1, side))
