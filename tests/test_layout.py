@@ -163,3 +163,12 @@ def test_the_repository_stays_small():
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True).stdout
     files = [ROOT / name for name in listed.decode().split("\0") if name]
     assert sum(path.stat().st_size for path in files if path.exists()) < 25e6
+
+
+def test_the_readme_shows_every_chapter():
+    readme = (ROOT / "README.md").read_text("utf8")
+    for path in NOTEBOOKS:
+        title = "".join(json.loads(path.read_text("utf8"))["cells"][0]["source"]).split("\n")[0]
+        assert f"[{title.removeprefix('# ')}](notebooks/{path.name})" in readme
+        assert f"(book/figures/{path.stem}.webp)" in readme
+        assert (ROOT / "book/figures" / f"{path.stem}.webp").stat().st_size < 60_000
