@@ -12,7 +12,8 @@ cp "$N"/mathjax/es5/tex-chtml.js "$N"/mathjax/LICENSE "$V"/mathjax/
 cp -r "$N"/mathjax/es5/output/chtml/fonts "$V"/mathjax/output/chtml/
 cp -r "$N"/mathjax/es5/input/tex/extensions "$V"/mathjax/input/tex/
 rm "$V"/mathjax/input/tex/extensions/all-packages.js  # the other extensions once more, in one file
-cp "$N"/requirejs/require.js "$N"/@jupyter-widgets/html-manager/dist/embed-amd.js "$V"/widgets/
+cp "$N"/requirejs/require.js "$V"/widgets/
+xz -9 < "$N"/@jupyter-widgets/html-manager/dist/embed-amd.js > "$V"/widgets/embed-amd.js.xz  # book/_ext unpacks
 cp "$N"/@jupyter-widgets/html-manager/dist/*.woff2 "$V"/widgets/
 cat > "$V"/widgets/paths.js <<'J'
 // Where RequireJS and the widget manager find their own files: beside this one, not on a CDN.
@@ -24,7 +25,7 @@ cat > "$V"/widgets/paths.js <<'J'
 })();
 J
 cat > "$V"/README.md <<'R'
-Third-party files, copied unchanged by `tools/vendor.sh`: MathJax 3.2.2 (Apache-2.0, see
+Third-party files, copied unchanged by `tools/vendor.sh` (the largest packed, `book/_ext` unpacks it): MathJax 3.2.2 (Apache-2.0, see
 `mathjax/LICENSE`), RequireJS 2.3.8 (MIT), @jupyter-widgets/html-manager 1.0.15 (BSD-3-Clause) with
 the Font Awesome web fonts it bundles (SIL OFL 1.1). `widgets/paths.js` is this book's own.
 R

@@ -6,6 +6,7 @@ that GENERATED holds under NAME.
 """
 
 import json
+import lzma
 import os
 import re
 import sys
@@ -263,8 +264,16 @@ def tidy(app, pagename, templatename, context, doctree):
         context["body"] = context["body"].replace(wrong, right)
 
 
+def unpack(app, error):
+    """Unpack what is vendored compressed (*.xz), where it was copied to."""
+    for packed in [] if error else Path(app.outdir, "_static").rglob("*.xz"):
+        packed.with_suffix("").write_bytes(lzma.decompress(packed.read_bytes()))
+        packed.unlink()
+
+
 def setup(app):
     """Register the hooks."""
     app.connect("source-read", read_source)
     app.connect("html-page-context", tidy, priority=900)
+    app.connect("build-finished", unpack)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
