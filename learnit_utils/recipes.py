@@ -174,6 +174,8 @@ def _landmark(name: str, inner_steps: int, **net) -> dict:
     return dict(**data, **descent, field=field)
 
 
+EARLY = dict(steps=9600, decay="constant")
+
 RECIPES = {
     # The first document's run: the dictionary paper's meta_learn.py.
     # In full precision: chapter 3 checks that it repeats what the run measured at its end.
@@ -229,6 +231,8 @@ RECIPES = {
         for k in (64, 1)
     },
     "gate_reptile64_1": Recipe(**_landmark("gate", 64), seed=1),
+    # One inner step, stopped where validation photographs of two landmarks are best, 9600 steps in.
+    **{f"{n}_reptile1_early": Recipe(**_landmark(n, 1) | EARLY) for n in landmarks.LANDMARKS},
     # A class of your own: `learnit train own --set folder=DIR`.
     "own": Recipe(**TUNED, signals="local"),
 }
