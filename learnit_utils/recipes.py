@@ -224,7 +224,7 @@ RECIPES = {
     # Photographs of a place: with 64 inner steps, and with one. On validation photographs of the
     # gate 10 frequencies up to 2^6 gave 22.5 dB, 8 up to 2^5 21.6; in a fifth of the steps, 12 up
     # to 2^7 18.6, those 10 17.8 and 19.6 with two seeds. With one inner step an outer step size of
-    # 2e-3 came to 18.8 dB within 8000 steps and fell to 16.4 by the end; 5e-4 stayed at 18.7.
+    # 2e-3 came to 18.8 dB within 8000 steps and fell to 16.4 by the end; 5e-4 to 18.9 and 17.9.
     **{
         f"{name}_reptile{k}": Recipe(**_landmark(name, k))
         for name in landmarks.LANDMARKS
