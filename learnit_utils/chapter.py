@@ -167,6 +167,6 @@ def _write() -> None:
     if run and run.get("results"):
         path = Path(run["results"])
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
+        part = path.with_suffix(f".{os.getpid()}.part")  # two runs may share a folder
         part.write_text(json.dumps(_report, indent=1, ensure_ascii=False) + "\n", "utf8")
         part.replace(path)
