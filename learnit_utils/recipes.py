@@ -159,7 +159,7 @@ def _objects(kind: str, **options) -> dict:
     return dict(**data, **descent, decay="cosine", warmup=100, steps=4000, field=net)
 
 
-def _landmark(name: str, inner_steps: int, **net) -> dict:
+def _landmark(name: str, inner_steps: int) -> dict:
     """Simple-NeRF of a place, as the authors' notebook `phototourism`, smaller.
 
     Every run takes as many gradients; with one inner step this is ordinary training on all
@@ -170,7 +170,7 @@ def _landmark(name: str, inner_steps: int, **net) -> dict:
     descent = dict(method="reptile", inner_steps=inner_steps, inner_lr=1.0)
     descent |= dict(outer_lr=5e-4 if inner_steps == 1 else 2e-3, decay="cosine", warmup=100)
     descent |= dict(steps=128000 // inner_steps)
-    field = _objects("chairs")["field"] | dict(frequencies=10, max_log2=6.0) | net
+    field = _objects("chairs")["field"] | dict(frequencies=10, max_log2=6.0)
     return dict(**data, **descent, field=field)
 
 

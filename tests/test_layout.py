@@ -168,7 +168,8 @@ def test_the_repository_stays_small():
 def test_the_readme_shows_every_chapter():
     readme = (ROOT / "README.md").read_text("utf8")
     for path in NOTEBOOKS:
-        title = "".join(json.loads(path.read_text("utf8"))["cells"][0]["source"]).split("\n")[0]
-        assert f"[{title.removeprefix('# ')}](notebooks/{path.name})" in readme
+        first = "".join(json.loads(path.read_text("utf8"))["cells"][0]["source"])
+        title, question = re.match(r"# (.*)\n\n\*\*Question\.\*\* (.*)\n", first).groups()
+        assert f"[{title}](notebooks/{path.name}) | {question} |" in readme
         assert f"(book/figures/{path.stem}.webp)" in readme
         assert (ROOT / "book/figures" / f"{path.stem}.webp").stat().st_size < 60_000
