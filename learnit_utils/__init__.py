@@ -1,11 +1,32 @@
-"""Learned initialisations for coordinate-based neural representations, in plain JAX.
+"""Learned initializations for coordinate-based neural representations, in JAX.
 
-Modules, lowest floor first (a module imports only from lower floors):
+The mathematics, one module per idea; losses and pytrees only:
+    fields        coordinate networks f(theta, x)
+    metrics       MSE, PSNR, SSIM, spectra
+    tasks         a signal seen through a forward model, and the loss of a field on it
+    inner         K steps of descent, differentiable; `Init`
+    outer         MAML, FOMAML, Reptile: the direction of an init
+    train         the training loop, with checkpoints
+    evaluate      curves at test time, step sizes, intervals
+    baselines     the paper's mean, matched and shuffled inits
+    ntk           the tangent kernel, its eigenvectors, what they predict
 
-0. `fields`, `metrics`, `parameters`, `assets`
-1. `observe`, `signals`, `figures`, `slider`, `chapter`
-3. `runner`
-4. the `learnit` command
+Four rooms:
+    forward       forward models, field -> measurement: pixels, tomography, reconstruct, cameras,
+                  rendering, photometric
+    signals       the data: faces, photos, text, sdf, phantoms, objects, landmarks, colmap, local;
+                  base, transforms
+    experiments   recipe, registry, run, protocol, content, store, exchange, flops
+    book          report, results, inits, parameters, runner, cli, figures, diagrams, slider
+
+    shipped       weights, archives and results that come with the package
+
+A room uses the mathematics and the rooms above it; nothing uses `book`.
 """
 
-__version__ = "0.1.0"
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("learnit-utils")
+except PackageNotFoundError:  # a checkout that is not installed
+    __version__ = "0+unknown"

@@ -1,9 +1,11 @@
-"""Test time: how fast signals that were never seen are fitted from a start, and other starts.
+"""Test time: how fast signals that were never seen are fitted from an init, and how sure we are.
 
-PSNR here is -10 log10 of the loss, in dB for signals with peak 1.
+Everything here returns losses; `metrics.decibel` makes PSNR of mean squared errors. Where a step
+size is searched for, the optimizer is an optax transform of unit step size (`SGD`, `ADAM`) and `lr`
+a factor on its updates, so that one compiled program serves them all.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -15,12 +17,16 @@ import optax
 from scipy import stats
 
 from learnit_utils import inner, outer
-from learnit_utils.fields import Field, Theta
-from learnit_utils.tasks import Tasks
+from learnit_utils.inner import Adapt, Init
+from learnit_utils.metrics import decibel
+from learnit_utils.tasks import Loss, Tasks
+
+SGD, ADAM = optax.sgd(1.0), optax.adam(1.0)  # of unit step size
 
 
-def _keys(tasks: Tasks, seed: int) -> jax.Array:
-    return jax.random.split(jax.random.key(seed), tasks.count)
+def task_keys(tasks: Tasks, key: jax.Array | None = None) -> jax.Array:
+    """One key per task, (count,); of key 0 unless given."""
+    return jax.random.split(jax.random.key(0) if key is None else key, tasks.count)
 
 
 def _over_tasks(f: Callable, tasks: Tasks, keys: jax.Array):
@@ -29,238 +35,221 @@ def _over_tasks(f: Callable, tasks: Tasks, keys: jax.Array):
     def one(each, key):
         return f(tasks._replace(each=each), key)
 
-    size = None if jax.default_backend() == "cpu" else outer.AT_ONCE
+    size = None if jax.default_backend() == "cpu" else outer.GPU_BATCH
     return jax.lax.map(lambda item: one(*item), (tasks.each, keys), batch_size=size)
 
 
-def decibel(loss) -> np.ndarray:
-    """PSNR in dB of a mean squared error, peak 1."""
-    return -10 * np.log10(np.asarray(loss, np.float64))
-
-
+# --- losses along a fit -----------------------------------------------------------------------
 def trajectory(
-    loss: Callable, adapt: Callable, start: Any, tasks: Tasks, seed: int = 0
+    loss: Loss, adapt: Adapt, init: Any, tasks: Tasks, key: jax.Array | None = None
 ) -> np.ndarray:
-    """PSNR in dB of every task before, between and after the steps of `adapt`: (count, K + 1).
+    """The loss of every task before, between and after the steps of `adapt`: (count, K + 1).
 
-    The key of a task's last measurement is the one that meta-training uses for it, so column K is
-    the quantity that `outer` reports.
+    The key of a task's last loss is the one that meta-training uses for it, so column K is the
+    quantity that `outer` reports.
     """
-    return decibel(_trajectories(loss, adapt)(start, tasks, _keys(tasks, seed)))
+    return np.asarray(_trajectories(loss, adapt)(init, tasks, task_keys(tasks, key)))
 
 
-# Compiled programs are kept by the functions they are made of, so that a table of many starts,
+# Compiled programs are cached by the functions they are made of, so that a table of many inits,
 # seeds and step sizes compiles once.
 @lru_cache(maxsize=128)
 def _trajectories(loss, adapt):
-    """(start, tasks, keys) -> losses (count, K + 1)."""
+    """(init, tasks, keys) -> losses (count, K + 1)."""
 
-    def one(start, task, key):
+    def one(init, task, key):
         key_inner, key_outer = jax.random.split(key)
-        theta, losses = adapt(start, task, key_inner)
+        theta, losses = adapt(init, task, key_inner)
         return jnp.append(losses, loss(theta, task, key_outer))
 
-    def run(start, tasks, keys):
-        return _over_tasks(lambda task, key: one(start, task, key), tasks, keys)
+    def run(init, tasks, keys):
+        return _over_tasks(lambda task, key: one(init, task, key), tasks, keys)
 
     return jax.jit(run)
 
 
 @lru_cache(maxsize=128)
 def _descent(loss, optimizer, steps):
-    """adapt for an optax transform; nothing is differentiated twice here, so nothing is kept."""
-    return inner.descend(loss, steps, optimizer, keep=0)
+    """adapt for ((lr, init), task, key); nothing is differentiated twice, so nothing is kept."""
 
-
-@lru_cache(maxsize=128)
-def _rated(loss, make, steps):
-    """adapt for ((rate, theta), task, key), the optimiser made from a traced step size."""
-
-    def adapt(start, task, key):
-        rate, theta = start
-        return inner.descend(loss, steps, make(rate), keep=0)(theta, task, key)
+    def adapt(rated, task, key):
+        lr, init = rated
+        descend = inner.with_optimizer(loss, steps, optimizer, lr=lr, keep_last=0)
+        return descend(init, task, key)
 
     return adapt
 
 
-def psnr_after(loss: Callable, adapt: Callable, start: Any, tasks: Tasks, seed: int = 0) -> float:
-    """Mean over tasks of the PSNR in dB after adaptation, as training reports it."""
-    return float(trajectory(loss, adapt, start, tasks, seed)[:, -1].mean())
-
-
 def curve(
-    loss: Callable,
-    theta: Theta,
+    loss: Loss,
+    init: Any,
     tasks: Tasks,
     optimizer: optax.GradientTransformation,
     steps: int,
-    seed: int = 0,
+    *,
+    lr: float = 1.0,
+    key: jax.Array | None = None,
 ) -> np.ndarray:
-    """PSNR in dB at steps 0 ... steps of any optimiser, for every task: (count, steps + 1)."""
-    return trajectory(loss, _descent(loss, optimizer, steps), theta, tasks, seed)
+    """The loss at steps 0 ... steps of any optimizer, for every task: (count, steps + 1).
+
+    Args:
+        optimizer: an optax transform.
+        lr: a factor on its updates.
+    """
+    adapt = _descent(loss, optimizer, steps)
+    return trajectory(loss, adapt, (jnp.float32(lr), Init.of(init)), tasks, key)
+
+
+def fit(
+    loss: Loss,
+    init: Any,
+    task: Tasks,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    *,
+    lr: float = 1.0,
+    key: jax.Array | None = None,
+) -> Any:
+    """The weights after `steps` steps of an optax transform on one task; `lr` as in `curve`."""
+    key = jax.random.key(0) if key is None else key
+    rated = (jnp.float32(lr), Init.of(init))
+    return _fitting(loss, optimizer, steps)(rated, task, key)[0]
+
+
+@lru_cache(maxsize=128)
+def _fitting(loss, optimizer, steps):
+    return jax.jit(_descent(loss, optimizer, steps))
+
+
+# --- fitted by one loss, judged by another ----------------------------------------------------
+class Problem(NamedTuple):
+    """What a fit may use, and what judges it."""
+
+    loss: Loss  # descended
+    held_out: Callable  # (theta, task, key) -> mean squared errors of any shape; evaluated only
+    resample: bool = False  # whether every step draws anew what `loss` draws
 
 
 class Progress(NamedTuple):
-    """What `progress` measures, in dB, every row one task: (count, steps / every + 1)."""
+    """Losses along a fit, every row one task: (count, steps / every + 1)."""
 
-    seen: np.ndarray  # of the loss that is descended
-    judged: np.ndarray  # of the loss that is only looked at; (..., *shape) if it has a shape
+    loss: np.ndarray  # the loss that is descended
+    held_out: np.ndarray  # (..., *shape) if the held-out error has a shape
 
 
 def progress(
-    loss: Callable,
-    judge: Callable,
-    theta: Theta,
+    problem: Problem,
+    init: Any,
     tasks: Tasks,
-    optimizer: Callable[[float], optax.GradientTransformation],
-    rate: float,
+    optimizer: optax.GradientTransformation,
+    lr: float,
     steps: int,
     every: int = 1,
-    *,
-    fresh: bool = False,
-    seed: int = 0,
+    key: jax.Array | None = None,
 ) -> Progress:
-    """Fit tasks by one loss and judge every so many steps by another.
+    """Fit tasks by one loss and evaluate another every few steps.
 
-    For inverse problems: `loss` compares what was measured, `judge` the signal itself.
+    For inverse problems: the loss compares measurements, `held_out` the signal itself.
 
     Args:
-        loss: (theta, task, key) -> scalar.
-        judge: the same, or (theta, task, key) -> several losses, for example one per view.
-        optimizer: step size -> optax transform, for example `optax.adam`.
-        rate: the step size.
+        optimizer, lr: as in `curve`.
         steps: a multiple of `every`.
-        fresh: whether every step draws anew what `loss` draws; if not, once per task.
-        seed: of what is drawn.
 
     Raises:
         ValueError: steps that are not.
     """
     if steps < 1 or every < 1 or steps % every:
-        raise ValueError(f"steps = {steps}, every = {every}: a multiple, at least 1")
-    run = _progress(loss, judge, optimizer, steps // every, every, fresh)
-    both = run(theta, tasks, _keys(tasks, seed), jnp.float32(rate))
-    return Progress(*map(decibel, both))
+        raise ValueError(f"steps = {steps}, every = {every}: expected steps, a multiple of every")
+    run = _progress(problem, optimizer, steps // every)
+    both = run(Init.of(init).theta, tasks, task_keys(tasks, key), jnp.float32(lr), every)
+    return Progress(*map(np.asarray, both))
 
 
 @lru_cache(maxsize=128)
-def _progress(loss, judge, optimizer, blocks, every, fresh):
-    """(theta, tasks, keys, rate) -> both losses (count, blocks + 1, ...)."""
+def _progress(problem, optimizer, blocks):
+    """(theta, tasks, keys, lr, every) -> both losses (count, blocks + 1, ...)."""
+    loss, held_out, resample = problem
 
-    def one(theta, task, key, rate):
-        descent = optimizer(rate)
-
+    def one(theta, task, key, lr, every):
         def now(theta):  # one key for all that is drawn: a measurement is made once
-            return tuple(f(theta, task, jax.random.clone(key)) for f in (loss, judge))
+            return tuple(f(theta, task, jax.random.clone(key)) for f in (loss, held_out))
 
         def step(i, carry):
             theta, state = carry
             drawn = jax.random.clone(key)
-            grad = jax.grad(loss)(theta, task, jax.random.fold_in(drawn, i) if fresh else drawn)
-            updates, state = descent.update(grad, state, theta)
-            return optax.apply_updates(theta, updates), state
+            grad = jax.grad(loss)(theta, task, jax.random.fold_in(drawn, i) if resample else drawn)
+            updates, state = optimizer.update(grad, state, theta)
+            return optax.apply_updates(theta, jax.tree.map(lambda u: lr * u, updates)), state
 
         def block(carry, begin):
             carry = jax.lax.fori_loop(begin, begin + every, step, carry)
             return carry, now(carry[0])
 
         begin = every * jnp.arange(blocks)
-        _, after = jax.lax.scan(block, (theta, descent.init(theta)), begin)
+        _, after = jax.lax.scan(block, (theta, optimizer.init(theta)), begin)
         return jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), now(theta), after)
 
-    def run(theta, tasks, keys, rate):
-        return _over_tasks(lambda task, key: one(theta, task, key, rate), tasks, keys)
+    def run(theta, tasks, keys, lr, every):
+        return _over_tasks(lambda task, key: one(theta, task, key, lr, every), tasks, keys)
 
     return jax.jit(run)
 
 
+# --- step sizes -------------------------------------------------------------------------------
 class Tuned(NamedTuple):
     """The outcome of `tune`."""
 
-    rate: float  # the best step size
-    rates: tuple[float, ...]  # those tried
-    psnr: np.ndarray  # (len(rates), count, steps + 1)
+    lr: float  # the best step size
+    lrs: tuple[float, ...]  # those tried
+    losses: np.ndarray  # (len(lrs), count, steps + 1)
     at_edge: bool  # the best is the smallest or largest tried: the range was too narrow
 
 
 def tune(
-    loss: Callable,
-    theta: Theta,
+    loss: Loss,
+    init: Any,
     tasks: Tasks,
-    optimizer: Callable[[float], optax.GradientTransformation],
-    rates: Sequence[float],
+    optimizer: optax.GradientTransformation,
+    lrs: Sequence[float],
     steps: int,
-    seed: int = 0,
+    key: jax.Array | None = None,
 ) -> Tuned:
     """The step size with the best mean PSNR after `steps` steps on these (validation) tasks.
 
     Args:
-        optimizer: step size -> optax transform, for example `optax.sgd` or `optax.adam`.
-        rates: the step sizes to try. One that diverges counts as the worst.
+        optimizer: of unit step size, for example `SGD` or `ADAM`.
+        lrs: the step sizes to try. One that diverges ranks last.
 
     Raises:
-        ValueError: no step size to try, or none that does not diverge.
+        ValueError: no step size to try, or every one diverges.
     """
-    if not len(rates):
-        raise ValueError("rates: at least one step size")
-    adapt = _rated(loss, optimizer, steps)
-    psnr = [trajectory(loss, adapt, (jnp.float32(r), theta), tasks, seed) for r in rates]
-    psnr = np.stack(psnr)
-    scores = np.nan_to_num(psnr[:, :, -1].mean(axis=1), nan=-np.inf)
+    if not len(lrs):
+        raise ValueError("lrs: expected at least one step size")
+    losses = np.stack([curve(loss, init, tasks, optimizer, steps, lr=lr, key=key) for lr in lrs])
+    scores = decibel(losses[:, :, -1]).mean(axis=1)
     if not np.isfinite(scores).any():
-        raise ValueError(f"every step size diverges: {', '.join(f'{r:g}' for r in rates)}")
-    best = int(scores.argmax())
-    return Tuned(float(rates[best]), tuple(rates), psnr, best in (0, len(rates) - 1))
+        raise ValueError(f"every step size diverges: {', '.join(f'{lr:g}' for lr in lrs)}")
+    best = int(np.where(np.isfinite(scores), scores, -np.inf).argmax())
+    return Tuned(float(lrs[best]), tuple(lrs), losses, best in (0, len(lrs) - 1))
 
 
-class Compared(NamedTuple):
-    """One cell of a table of starts and optimisers."""
+def steps_to(values: np.ndarray, level: float) -> int | None:
+    """The first step at which a curve (steps + 1,) is at `level` or above; None if it never is.
 
-    psnr: "Interval"  # mean over seeds after the steps, in dB
-    tuned: Tuned
-
-
-def compare(
-    loss: Callable,
-    starts: Mapping[str, Sequence[Theta]],
-    optimizers: Mapping[str, tuple[Callable, Sequence[float]]],
-    tuners: Tasks,
-    cases: Sequence[Tasks],
-    steps: int,
-) -> dict[tuple[str, str], Compared]:
-    """PSNR after `steps` steps for every start and optimiser, each at its best step size.
-
-    Args:
-        starts: name -> one start per seed.
-        optimizers: name -> (step size -> optax transform, step sizes to try).
-        tuners: validation tasks on which the step size is chosen, with the first seed's start.
-        cases: one set of test tasks per seed.
-        steps: K.
+    >>> steps_to([10.0, 19.0, 25.0], 20.0)
+    2
     """
-    table = {}
-    for name, thetas in starts.items():
-        for o, (optimizer, rates) in optimizers.items():
-            tuned = tune(loss, thetas[0], tuners, optimizer, rates, steps)
-            adapt, rate = _rated(loss, optimizer, steps), jnp.float32(tuned.rate)
-            after = [
-                psnr_after(loss, adapt, (rate, theta), case)
-                for theta, case in zip(thetas, cases, strict=True)
-            ]
-            table[name, o] = Compared(interval(after), tuned)
-    return table
-
-
-def steps_to(psnr: np.ndarray, level: float) -> int | None:
-    """The first step at which a curve (steps + 1,) reaches a level in dB; None if it does not."""
-    reached = np.flatnonzero(np.asarray(psnr) >= level)
+    reached = np.flatnonzero(np.asarray(values) >= level)
     return int(reached[0]) if len(reached) else None
 
 
+# --- intervals --------------------------------------------------------------------------------
 class Interval(NamedTuple):
     """A mean and the half width of its confidence interval."""
 
     mean: float
     half: float
+    level: float = 0.95
 
     def __str__(self) -> str:
         return f"{self.mean:.2f} ± {self.half:.2f}"
@@ -284,69 +273,26 @@ def interval(values, groups: Sequence | None = None, level: float = 0.95) -> Int
         v = np.array([v[labels == g].mean() for g in dict.fromkeys(labels.tolist())])
     if len(v) < 2:
         raise ValueError(f"an interval needs at least 2 independent values, got {len(v)}")
-    spread = v.std(ddof=1) / np.sqrt(len(v))
-    return Interval(float(v.mean()), float(stats.t.ppf(0.5 + level / 2, len(v) - 1) * spread))
+    error = v.std(ddof=1) / np.sqrt(len(v))
+    return Interval(float(v.mean()), float(stats.t.ppf(0.5 + level / 2, len(v) - 1) * error), level)
 
 
-# --- other starts ---------------------------------------------------------------------------
-def fit(loss: Callable, theta: Theta, task: Tasks, optimizer, steps: int) -> Theta:
-    """theta after `steps` steps of an optax transform on one task."""
-    return _fitting(loss, optimizer, steps)(theta, task, jax.random.key(0))[0]
-
-
-@lru_cache(maxsize=128)
-def _fitting(loss, optimizer, steps):
-    return jax.jit(_descent(loss, optimizer, steps))
-
-
-def mean_start(
-    field: Field, key: jax.Array, loss: Callable, tasks: Tasks, optimizer, steps: int
-) -> Theta:
-    """The paper's *mean* start: a random network fitted to output the mean of the tasks' signals.
-
-    Source: Tancik et al. 2021, its baselines.
-    """
-    average = Tasks(jax.tree.map(lambda a: a.mean(axis=0), tasks.each), tasks.shared)
-    return fit(loss, field.init(key), average, optimizer, steps)
-
-
-def matched_start(
-    field: Field, key: jax.Array, loss: Callable, theta: Theta, x: jax.Array, optimizer, steps: int
-) -> Theta:
-    """The paper's *matched* start: a random network fitted to output what theta outputs at x.
-
-    Source: Tancik et al. 2021, its baselines.
-    """
-    return fit(loss, field.init(key), Tasks(field(theta, x), x), optimizer, steps)
-
-
-def shuffled_start(key: jax.Array, theta: Theta) -> Theta:
-    """The paper's *shuffled* start: the entries of every array of theta in random order.
-
-    Source: Tancik et al. 2021, its baselines.
-    """
-    leaves, structure = jax.tree.flatten(theta)
-    keys = jax.random.split(key, len(leaves))
-    mixed = [jax.random.permutation(k, a.ravel()).reshape(a.shape) for k, a in zip(keys, leaves)]
-    return jax.tree.unflatten(structure, mixed)
-
-
-# --- directions -----------------------------------------------------------------------------
-def agreement(loss: Callable, adapt: Callable) -> Callable[[Any, Tasks], dict[str, float]]:
+# --- directions -------------------------------------------------------------------------------
+def agreement(loss: Loss, adapt: Adapt) -> Callable[[Any, Tasks], dict[str, float]]:
     """How FOMAML's and Reptile's directions agree with MAML's.
 
     Returns:
-        (start, tasks) -> {"cosine_fomaml", "cosine_reptile", "missing"}, with missing the norm of
+        (init, tasks) -> {"cosine_fomaml", "cosine_reptile", "missing"}, with missing the norm of
         MAML - FOMAML over the norm of MAML: the part of the gradient that is second order.
     """
     methods = {
         name: jax.jit(make(loss, adapt, "scan").step) for name, make in outer.METHODS.items()
     }
 
-    def measure(start, tasks):
+    def compare(init, tasks):
         flat = {}
         for name, step in methods.items():
-            _, direction = step(start, tasks, _keys(tasks, 0))  # the same keys for all three
+            _, direction = step(init, tasks, task_keys(tasks))  # the same keys for all three
             flat[name] = jax.flatten_util.ravel_pytree(direction)[0]
         g = flat["maml"]
 
@@ -358,4 +304,4 @@ def agreement(loss: Callable, adapt: Callable) -> Callable[[Any, Tasks], dict[st
         cosines = dict(cosine_fomaml=cosine("fomaml"), cosine_reptile=cosine("reptile"))
         return dict(**cosines, missing=missing)
 
-    return measure
+    return compare

@@ -9,12 +9,30 @@ The gain g_l is omega0 in the sine layers of a SIREN and 1 everywhere else.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from learnit_utils._sine import cosine, sine
+
+__all__ = [
+    "KINDS",
+    "Common",
+    "Field",
+    "Layer",
+    "Theta",
+    "build",
+    "cosine",
+    "count",
+    "fourier",
+    "posenc",
+    "relu",
+    "sine",
+    "siren",
+]
 
 
 class Layer(NamedTuple):
@@ -32,109 +50,61 @@ class Field:
     """A coordinate network. `field(theta, x)` is `field.apply(theta, x)`.
 
     Two fields of one spec are equal, so a jitted function that takes a field as a static argument
-    compiles once for both.
+    compiles once for both. A field of your own needs no spec; it is equal to itself alone.
 
     Attributes:
         init: key -> theta, a list of `Layer`.
         apply: (theta, x) -> y, where x is (..., dims) and y is (..., channels).
-        trace: (theta, x) -> [z_1, ..., z_L], the pre-activations of every layer, (..., width) each.
-        inputs: (theta, x) -> [h_0, ..., h_{L-1}], what every layer is given, (..., in) each.
-        spec: kind and settings, enough to build the same field again: `fields.build(**spec)`.
+        preactivations: (theta, x) -> [z_1, ..., z_L], one per layer, (..., width) each.
+        inputs: (theta, x) -> [h_0, ..., h_{L-1}], the input of every layer, (..., in) each.
+        spec: kind and settings, enough to build the same field again: `fields.build(**spec)`;
+            None if there is no such description.
     """
 
     init: Callable[[jax.Array], Theta]
     apply: Callable[[Theta, jax.Array], jax.Array]
-    trace: Callable[[Theta, jax.Array], list[jax.Array]]
-    inputs: Callable[[Theta, jax.Array], list[jax.Array]]
-    spec: Mapping[str, Any] = field(default_factory=dict)
+    preactivations: Callable[[Theta, jax.Array], list[jax.Array]] | None
+    inputs: Callable[[Theta, jax.Array], list[jax.Array]] | None
+    spec: Mapping[str, Any] | None = None
 
     def __call__(self, theta: Theta, x: jax.Array) -> jax.Array:
         """The field at x."""
         return self.apply(theta, x)
 
     def __eq__(self, other) -> bool:
-        return isinstance(other, Field) and self.spec == other.spec
+        if not isinstance(other, Field) or self.spec is None:
+            return self is other
+        return self.spec == other.spec
 
     def __hash__(self) -> int:
-        return hash(tuple(self.spec.items()))
-
-
-# --- the sine -------------------------------------------------------------------------------
-# XLA's CPU sine calls a scalar routine; this one is branch-free and vectorises. Cody-Waite range
-# reduction to |r| <= pi/2 with pi in three parts (the first has 8 bits, so k * PI_A is exact),
-# then the odd polynomial of degree 9 that is minimax for sin on that interval.
-_PI = (np.float32(3.140625), np.float32(9.670257568359375e-4), np.float32(6.277114152908325e-7))
-_POLY = (2.6083159809786593541503e-06, -1.981069071916863322258e-04)
-_POLY += (8.33307858556509017944336e-03, -1.66666597127914428710938e-01)
-
-
-def _reduced_sine(x, k, sign):
-    """sign * sin(x - k pi) for |x - k pi| <= pi/2, float32."""
-    r = ((x - k * _PI[0]) - k * _PI[1]) - k * _PI[2]
-    r2 = r * r
-    p = jnp.float32(_POLY[0])
-    for c in _POLY[1:]:
-        p = p * r2 + jnp.float32(c)
-    return sign * (r + r * r2 * p)
-
-
-def _parity(k):
-    """+1 for even whole numbers, -1 for odd ones, in float32."""
-    half = k * 0.5
-    return 1 - 4 * (half - jnp.floor(half))
-
-
-def _sine_cpu(x):
-    k = jnp.round(x * np.float32(1 / np.pi))
-    return _reduced_sine(x, k, _parity(k))
-
-
-def _cosine_cpu(x):
-    m = jnp.floor(x * np.float32(1 / np.pi))
-    return _reduced_sine(x, m + 0.5, -_parity(m))
-
-
-def _by_platform(fast, exact):
-    def f(x):
-        if x.dtype != jnp.float32:
-            return exact(x)
-        return jax.lax.platform_dependent(x, cpu=fast, default=exact)
-
-    return f
-
-
-@jax.custom_jvp
-def sine(x: jax.Array) -> jax.Array:
-    """sin(x), fast on CPU in float32: |error| <= 2e-7 for |x| <= 400; `jnp.sin` elsewhere.
-
-    Derivatives of any order are exact: d sine = cosine dx and d cosine = -sine dx.
-
-    Args:
-        x: angles in radians, any shape, floating point.
-    """
-    return _by_platform(_sine_cpu, jnp.sin)(x)
-
-
-@jax.custom_jvp
-def cosine(x: jax.Array) -> jax.Array:
-    """cos(x), with the accuracy and speed of `sine`."""
-    return _by_platform(_cosine_cpu, jnp.cos)(x)
-
-
-@sine.defjvp
-def _sine_jvp(primals, tangents):
-    (x,), (dx,) = primals, tangents
-    return sine(x), cosine(x) * dx
-
-
-@cosine.defjvp
-def _cosine_jvp(primals, tangents):
-    (x,), (dx,) = primals, tangents
-    return cosine(x), -sine(x) * dx
+        return id(self) if self.spec is None else hash(frozenset(self.spec.items()))
 
 
 # --- the common form ------------------------------------------------------------------------
 _HEADS = {"linear": lambda y: y, "sigmoid": jax.nn.sigmoid}
+
+
+class Common(TypedDict, total=False):
+    """Settings that every kind of field takes as keywords.
+
+    dims: coordinates per point (2).
+    scheme: how the initial weights are drawn; the kinds say which there are.
+    head: "linear" (the default) or "sigmoid", after the last affine layer.
+    offset: added to the output (0.5, the middle of the value range, as in learnit).
+    """
+
+    dims: int
+    scheme: str
+    head: str
+    offset: float
+
+
+def _common(given: Common, scheme: str) -> dict[str, Any]:
+    """The common settings in the order of a spec, with their defaults."""
+    settings = dict(dims=2, scheme=scheme, head="linear", offset=0.5)
+    if unknown := given.keys() - settings:
+        raise ValueError(f"{min(unknown)}: expected one of {', '.join(settings)}")
+    return settings | given
 
 
 def count(theta: Theta) -> int:
@@ -149,17 +119,17 @@ def _network(encode, act, draw, spec, gain=lambda i: 1.0) -> Field:
         encode: (..., dims) -> (..., features).
         act: the activation, elementwise.
         draw: (key, i, n_in, n_out) -> Layer, the initial weights of layer i = 0, 1, ...
-        spec: width, depth, channels, dims, head, offset and whatever else built this field.
+        spec: width, depth, channels, dims, head, offset and every other setting of this field.
         gain: i -> g_i, the factor in front of layer i's affine map.
     """
     if spec["head"] not in _HEADS:
-        raise ValueError(f"head = {spec['head']!r}: one of {', '.join(_HEADS)}")
+        raise ValueError(f"head = {spec['head']!r}: expected one of {', '.join(_HEADS)}")
     for name in ("width", "depth", "channels", "dims"):
         if not isinstance(spec[name], int) or spec[name] < 1:
-            raise ValueError(f"{name} = {spec[name]!r}: a whole number >= 1")
+            raise ValueError(f"{name} = {spec[name]!r}: expected an integer >= 1")
     head, offset = _HEADS[spec["head"]], spec["offset"]
     if not np.isfinite(offset):
-        raise ValueError(f"offset = {offset!r}: a finite number")
+        raise ValueError(f"offset = {offset!r}: expected a finite number")
     n_features = jax.eval_shape(encode, jax.ShapeDtypeStruct((spec["dims"],), jnp.float32)).shape[0]
     sizes = (n_features, *[spec["width"]] * (spec["depth"] - 1), spec["channels"])
 
@@ -179,24 +149,24 @@ def _network(encode, act, draw, spec, gain=lambda i: 1.0) -> Field:
     def inputs(theta, x):
         return layers(theta, x)[0]
 
-    def trace(theta, x):
+    def preactivations(theta, x):
         return layers(theta, x)[1]
 
     def apply(theta, x):
-        return head(trace(theta, x)[-1]) + offset
+        return head(preactivations(theta, x)[-1]) + offset
 
-    return Field(init, apply, trace, inputs, spec)
+    return Field(init, apply, preactivations, inputs, spec)
 
 
 def _positive(**settings):
     for name, value in settings.items():
         if not (np.isfinite(value) and value > 0):
-            raise ValueError(f"{name} = {value!r}: a finite number > 0")
+            raise ValueError(f"{name} = {value!r}: expected a finite number > 0")
 
 
 def _one_of(name, value, allowed):
     if value not in allowed:
-        raise ValueError(f"{name} = {value!r}: one of {', '.join(allowed)}")
+        raise ValueError(f"{name} = {value!r}: expected one of {', '.join(allowed)}")
 
 
 # --- SIREN ----------------------------------------------------------------------------------
@@ -207,10 +177,7 @@ def siren(
     channels: int = 3,
     *,
     hidden_omega0: float | None = None,
-    dims: int = 2,
-    scheme: str = "learnit",
-    head: str = "linear",
-    offset: float = 0.5,
+    **common: Unpack[Common],
 ) -> Field:
     """The sine network: h_l = sin(omega0 (h_{l-1} W_l + b_l)), last layer affine.
 
@@ -220,13 +187,11 @@ def siren(
         omega0: gain of the first layer; the largest angular frequency is about omega0 * |W_1|.
         channels: values per coordinate.
         hidden_omega0: gain of the hidden layers; `omega0` unless given.
-        dims: coordinates per point.
-        scheme: half-widths of the uniform draws, with n the number of inputs of the layer:
+        common: see `Common`. `scheme` gives the half-widths of the uniform draws, with n the
+            number of inputs of the layer:
             "code"    W_1: 1/n, W_l: sqrt(6/n)/omega0, b: 1/sqrt(n) (the authors' implementation);
             "paper"   as "code" but W_1: sqrt(6/n), the text's rule, which its authors withdrew;
-            "learnit" as "code" but b = 0 (Tancik et al. 2021, Yuce et al. 2022).
-        head: "linear" or "sigmoid", after the last affine layer.
-        offset: added to the output; learnit uses 0.5, the middle of the value range.
+            "learnit" as "code" but b = 0 (Tancik et al. 2021, Yuce et al. 2022), the default.
 
     Raises:
         ValueError: a setting outside its range, with the allowed values.
@@ -236,6 +201,8 @@ def siren(
     """
     hidden = omega0 if hidden_omega0 is None else hidden_omega0
     _positive(omega0=omega0, hidden_omega0=hidden)
+    settings = _common(common, "learnit")
+    scheme = settings["scheme"]
     _one_of("scheme", scheme, ("code", "paper", "learnit"))
 
     def draw(key, i, n_in, n_out):
@@ -250,8 +217,7 @@ def siren(
         return omega0 if i == 0 and depth > 1 else hidden if i < depth - 1 else 1.0
 
     spec = dict(kind="siren", width=width, depth=depth, omega0=omega0, channels=channels)
-    spec |= dict(hidden_omega0=hidden, dims=dims, scheme=scheme, head=head, offset=offset)
-    return _network(lambda x: x, sine, draw, spec, gain)
+    return _network(lambda x: x, sine, draw, spec | dict(hidden_omega0=hidden) | settings, gain)
 
 
 # --- ReLU networks, on the bare coordinate or on features of it -------------------------------
@@ -279,23 +245,19 @@ def relu(
     width: int = 256,
     depth: int = 5,
     channels: int = 3,
-    *,
-    dims: int = 2,
-    scheme: str = "he",
-    head: str = "linear",
-    offset: float = 0.5,
+    **common: Unpack[Common],
 ) -> Field:
     """The ReLU network on the bare coordinate; arguments as in `siren`.
 
     Args:
-        scheme: W ~ N(0, 2/n) for "he" (He et al. 2015), N(0, 1/n) for "lecun"; b = 0.
+        common: see `Common`. `scheme` draws W ~ N(0, 2/n) for "he" (He et al. 2015), the default,
+            and W ~ N(0, 1/n) for "lecun"; b = 0.
 
     Raises:
         ValueError: a setting outside its range, with the allowed values.
     """
-    spec = dict(kind="relu", width=width, depth=depth, channels=channels, dims=dims)
-    spec |= dict(scheme=scheme, head=head, offset=offset)
-    return _network(lambda x: x, jax.nn.relu, _normal(scheme), spec)
+    spec = dict(kind="relu", width=width, depth=depth, channels=channels) | _common(common, "he")
+    return _network(lambda x: x, jax.nn.relu, _normal(spec["scheme"]), spec)
 
 
 def fourier(
@@ -306,10 +268,7 @@ def fourier(
     *,
     features: int = 256,
     feature_seed: int = 0,
-    dims: int = 2,
-    scheme: str = "he",
-    head: str = "linear",
-    offset: float = 0.5,
+    **common: Unpack[Common],
 ) -> Field:
     """A ReLU network on random Fourier features [sin(2 pi B x), cos(2 pi B x)], B ~ N(0, sigma^2).
 
@@ -325,12 +284,12 @@ def fourier(
     Source: Tancik et al. 2020, equation 5. Other arguments as in `relu`.
     """
     _positive(sigma=sigma, features=features)
-    B = np.random.default_rng(feature_seed).normal(0, sigma, (dims, features))
+    settings = _common(common, "he")
+    B = np.random.default_rng(feature_seed).normal(0, sigma, (settings["dims"], features))
     angular = (2 * np.pi * B).astype(np.float32)
     spec = dict(kind="fourier", width=width, depth=depth, sigma=sigma, channels=channels)
-    spec |= dict(features=features, feature_seed=feature_seed, dims=dims)
-    spec |= dict(scheme=scheme, head=head, offset=offset)
-    return _network(lambda x: _waves(x, angular), jax.nn.relu, _normal(scheme), spec)
+    spec |= dict(features=features, feature_seed=feature_seed) | settings
+    return _network(lambda x: _waves(x, angular), jax.nn.relu, _normal(spec["scheme"]), spec)
 
 
 def posenc(
@@ -341,10 +300,7 @@ def posenc(
     *,
     max_log2: float | None = None,
     scale: float = np.pi,
-    dims: int = 2,
-    scheme: str = "he",
-    head: str = "linear",
-    offset: float = 0.5,
+    **common: Unpack[Common],
 ) -> Field:
     """A ReLU network on sin and cos of 2^k * scale * x_j, for every coordinate x_j by itself.
 
@@ -361,11 +317,11 @@ def posenc(
     _positive(frequencies=frequencies, scale=scale)
     top = frequencies - 1 if max_log2 is None else max_log2
     angular = scale * 2 ** np.linspace(0, top, frequencies, dtype=np.float32)
-    axes = np.kron(np.eye(dims, dtype=np.float32), angular[None]).astype(np.float32)
+    settings = _common(common, "he")
+    axes = np.kron(np.eye(settings["dims"], dtype=np.float32), angular[None]).astype(np.float32)
     spec = dict(kind="posenc", width=width, depth=depth, frequencies=frequencies)
-    spec |= dict(channels=channels, max_log2=top, scale=float(scale), dims=dims)
-    spec |= dict(scheme=scheme, head=head, offset=offset)
-    return _network(lambda x: _waves(x, axes), jax.nn.relu, _normal(scheme), spec)
+    spec |= dict(channels=channels, max_log2=top, scale=float(scale)) | settings
+    return _network(lambda x: _waves(x, axes), jax.nn.relu, _normal(spec["scheme"]), spec)
 
 
 KINDS = {"siren": siren, "relu": relu, "fourier": fourier, "posenc": posenc}

@@ -1,11 +1,8 @@
 """How far an image is from another: MSE, PSNR, SSIM, and where in the spectrum the error sits."""
 
-import io
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
 
 
 def mse(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -23,6 +20,18 @@ def mse(a: jax.Array, b: jax.Array) -> jax.Array:
     if a.shape != b.shape:
         raise ValueError(f"shapes differ: {a.shape} and {b.shape}")
     return jnp.mean((a - b) ** 2)
+
+
+def decibel(mse, peak: float = 1.0) -> np.ndarray:
+    """PSNR in dB of mean squared errors: 10 log10(peak^2 / MSE), entry by entry, float64.
+
+    Infinite for 0; nan for nan, so a diverged fit stays visible.
+
+    >>> float(decibel(0.01))
+    20.0
+    """
+    with np.errstate(divide="ignore"):
+        return 10 * np.log10(peak**2 / np.asarray(mse, np.float64))
 
 
 def psnr(a: jax.Array, b: jax.Array, peak: float = 1.0) -> jax.Array:
@@ -98,26 +107,3 @@ def radial_spectrum(image: jax.Array) -> tuple[np.ndarray, np.ndarray]:
     radius = np.hypot(np.fft.fftfreq(h, 1 / h)[:, None], np.fft.fftfreq(w, 1 / w)[None, :])
     ring = np.rint(radius).astype(int)
     return np.arange(ring.max() + 1), np.bincount(ring.ravel(), weights=power.ravel())
-
-
-def encoded(image: jax.Array, kind: str, quality: int) -> tuple[float, np.ndarray]:
-    """An image file format as a code: its rate, and the image after one round trip.
-
-    Args:
-        image: (height, width, 3) in [0, 1].
-        kind: "JPEG" (baseline, optimised Huffman tables) or "WEBP" (lossy, slowest method).
-        quality: 1 to 100.
-
-    Returns:
-        Bits per pixel of the whole file, headers included, and the decoded (height, width, 3).
-
-    Raises:
-        ValueError: another kind.
-    """
-    if kind not in ("JPEG", "WEBP"):
-        raise ValueError(f"kind = {kind!r}: one of JPEG, WEBP")
-    pixels = np.rint(255 * np.clip(np.asarray(image), 0, 1)).astype(np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, kind, quality=quality, optimize=True, method=6)
-    decoded = np.asarray(Image.open(buffer).convert("RGB"), np.float32) / 255
-    return 8 * len(buffer.getvalue()) / (pixels.shape[0] * pixels.shape[1]), decoded

@@ -1,7 +1,7 @@
 """The training loop: outer steps on the device, progress, validation, checkpoints, resume.
 
-Data stay on the device, `dispatch` outer steps run per call, the state's buffers are donated, and
-the batch is spread over the devices of this process. Which tasks a step sees depends on the seed
+Data stay on the device, `steps_per_call` outer steps run per call, the state's buffers are donated,
+and the batch is spread over the devices of this process. Which tasks a step sees depends on the key
 and the step's number alone, so a run that was killed goes on, bit for bit (on CPU), where it was.
 """
 
@@ -9,6 +9,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,13 +22,14 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from tqdm.auto import tqdm
 
-from learnit_utils import assets, chapter, checkpoint, cost
+from learnit_utils import _files, _state
+from learnit_utils.evaluate import task_keys
+from learnit_utils.metrics import decibel
 from learnit_utils.outer import MetaGradient
 from learnit_utils.tasks import Tasks
 
 STATE, LOCK = "state.safetensors", ".lock"
-USUAL_FRACTION = 0.7  # of the floor, for the expected time
-KEPT_PROGRAMS = 8
+CACHED_PROGRAMS = 8
 _PROGRAMS: dict[str, Any] = {}  # compiled, by their hash: runs of one shape share one
 
 
@@ -39,215 +41,219 @@ class State(NamedTuple):
     """What one outer step takes and returns."""
 
     step: jax.Array  # int32, outer updates done
-    start: Any  # the start being learned
-    optimizer: Any  # the outer optimiser's state
+    init: Any  # the init being learned
+    optimizer: Any  # the outer optimizer's state
 
 
 class Run(NamedTuple):
     """A finished run."""
 
-    start: Any
+    init: Any
     history: dict[str, np.ndarray]  # "loss" (steps, batch); "step", "seconds" and every probe (n,)
     wall_seconds: float  # over all resumes, without what a kill threw away
 
 
-def adam(
-    lr: float, steps: int, *, decay: str = "constant", warmup: int = 0, clip: float | None = None
-) -> optax.GradientTransformation:
-    """The outer optimiser of the book: Adam, with a schedule and clipping if asked for.
+class Plan(NamedTuple):
+    """What a run is about to do, handed to `Monitor.announce`."""
 
-    Args:
-        lr: the largest outer step size beta.
-        steps: outer steps of the whole run, for the schedule.
-        decay: "constant", or "cosine" down to 1 % of lr.
-        warmup: steps in which the step size rises linearly from 0.
-        clip: the direction's largest global norm.
+    step: Callable  # one outer gradient: (init, tasks, keys) -> losses, direction
+    arguments: tuple  # of it, of the run's shapes
+    steps_left: int
+    devices: int
+    compiled: Any  # the program of one call
 
-    Raises:
-        ValueError: another `decay`.
+
+@dataclass(frozen=True)
+class Monitor:
+    """What happens beside the updates of a run: files, probes, progress.
+
+    Attributes:
+        out: folder of the training state, written every `every` steps and at the end; None keeps
+            nothing. A state found there is continued if it belongs to the same run.
+        resume: False begins anew, replacing what `out` holds.
+        probe: init -> numbers, for example `validation(...)`; called every `every` steps.
+        every: outer steps between probes and saved states.
+        callback: (step, init) -> None, called after each outer step listed in `callback_steps`.
+        callback_steps: see `callback`.
+        announce: Plan -> None, called once before the first step.
+        progress: show a progress bar, and a line at the end.
     """
-    if decay not in ("constant", "cosine"):
-        raise ValueError(f"decay = {decay!r}: one of constant, cosine")
-    schedule = optax.constant_schedule(lr)
-    if decay == "cosine":
-        schedule = optax.cosine_decay_schedule(lr, max(1, steps - warmup), alpha=0.01)
-    if warmup:
-        rise = optax.linear_schedule(0.0, lr, warmup)
-        schedule = optax.join_schedules([rise, schedule], [warmup])
-    clipping = [optax.clip_by_global_norm(clip)] if clip else []
-    return optax.chain(*clipping, optax.adam(schedule if decay == "cosine" or warmup else lr))
+
+    out: str | Path | None = None
+    resume: bool = True
+    probe: Callable[[Any], dict[str, float]] | None = None
+    every: int = 250
+    callback: Callable[[int, Any], None] | None = None
+    callback_steps: Sequence[int] = ()
+    announce: Callable[[Plan], None] | None = None
+    progress: bool = True
 
 
-def validation(grad: MetaGradient, tasks: Tasks, seed: int = 0) -> Callable[[Any], dict]:
-    """A probe: start -> {"psnr": mean PSNR in dB over the tasks, after adaptation}."""
+def validation(
+    grad: MetaGradient, tasks: Tasks, key: jax.Array | None = None
+) -> Callable[[Any], dict[str, float]]:
+    """A probe: init -> {"psnr": mean PSNR in dB over the tasks, after adaptation}."""
     losses = jax.jit(grad.losses)
 
-    def probe(start):
-        keys = jax.random.split(jax.random.key(seed), tasks.count)
-        return {"psnr": float(jnp.mean(-10 * jnp.log10(losses(start, tasks, keys))))}
+    def probe(init):
+        return {"psnr": float(decibel(losses(init, tasks, task_keys(tasks, key))).mean())}
 
     return probe
 
 
 def run(
     grad: MetaGradient,
-    start: Any,
-    data: Tasks,
+    init: Any,
+    tasks: Tasks,
     optimizer: optax.GradientTransformation,
     steps: int,
     *,
     batch: int = 3,
-    seed: int = 0,
-    out: str | Path | None = None,
-    resume: bool = True,
-    probe: Callable[[Any], dict[str, float]] | None = None,
-    every: int = 250,
-    visit: Callable[[int, Any], None] | None = None,
-    at: Sequence[int] = (),
-    dispatch: int = 10,
-    verbose: bool = True,
+    key: jax.Array | None = None,
+    monitor: Monitor = Monitor(progress=False),
 ) -> Run:
-    """Learn a start.
+    """Learn an init.
 
     Args:
         grad: from `outer`.
-        start: theta, or an `inner.Start`, to begin from.
-        data: the training tasks; every epoch visits each once, in an order of its own.
-        optimizer: the outer optimiser, an optax transform (schedules and clipping included).
-        steps: outer steps in all, those of earlier calls that `out` holds included.
+        init: weights, or an `inner.Init`, to begin from.
+        tasks: the training tasks; every epoch visits each once, in an order of its own.
+        optimizer: the outer optimizer, an optax transform (schedules and clipping included).
+        steps: outer steps in all, those of earlier calls that `monitor.out` holds included.
         batch: tasks per outer step; spread over as many devices as divide it evenly.
-        seed: draws the order of the tasks and what losses draw at random.
-        out: folder of the training state, written every `every` steps and at the end; None keeps
-            nothing. A state found there is continued if it belongs to the same run.
-        resume: False begins anew, replacing what `out` holds.
-        probe: start -> numbers, for example `validation(...)`; called every `every` steps.
-        visit: (step, start) -> None, called when the run comes through the steps `at`.
-        dispatch: outer steps per call of the device.
-        verbose: print the plan and the progress.
+        key: draws the order of the tasks and what losses draw at random; key 0 unless given.
+        monitor: files, probes and progress.
 
     Raises:
-        TrainError: a loss, weight or optimiser state that is not finite (it names the step; `out`
-            keeps the state before it), or an `out` that belongs to another run, is in use by
-            another process, or holds more than `steps` steps.
+        TrainError: a loss, weight or optimizer state that is not finite (it names the step; the
+            saved state is the one before it), or a folder that belongs to another run, is in use
+            by another process, or holds more than `steps` steps.
         ValueError: counts below 1, or more tasks in a batch than there are.
     """
-    for name, value in dict(steps=steps, batch=batch, every=every, dispatch=dispatch).items():
+    for name, value in dict(steps=steps, batch=batch, every=monitor.every).items():
         if value < 1:
-            raise ValueError(f"{name} = {value}: at least 1")
-    if batch > data.count:
-        raise ValueError(f"batch = {batch}: at most the {data.count} tasks there are")
+            raise ValueError(f"{name} = {value}: expected an integer >= 1")
+    if batch > tasks.count:
+        raise ValueError(f"batch = {batch}: expected at most the {tasks.count} tasks there are")
+    key = jax.random.key(0) if key is None else key
     with ExitStack() as stack:
-        if out is not None:
+        if monitor.out is not None:
             try:
-                stack.enter_context(assets.locked(Path(out) / LOCK))
+                stack.enter_context(_files.locked(Path(monitor.out) / LOCK))
             except BlockingIOError:
-                raise TrainError(f"{out}: another process is training there") from None
-        options = dict(batch=batch, seed=int(seed), out=out, resume=resume, probe=probe)
-        options |= dict(every=every, dispatch=dispatch, verbose=verbose)
-        options |= dict(visit=visit, at=sorted(at) if visit else [])
-        return _run(grad, start, data, optimizer, steps, **options)
+                raise TrainError(f"{monitor.out}: another process is training there") from None
+        return _Loop(grad, init, tasks, optimizer, batch, key, monitor).run(steps)
 
 
-def _run(
-    grad,
-    start,
-    data,
-    optimizer,
-    steps,
-    *,
-    batch,
-    seed,
-    out,
-    resume,
-    probe,
-    every,
-    visit,
-    at,
-    dispatch,
-    verbose,
-):
-    """`run`, with its arguments checked and its folder locked."""
-    began = time.perf_counter()
-    mesh = _mesh(batch)
-    everywhere = NamedSharding(mesh, P())
-    state = State(jnp.zeros((), jnp.int32), start, optimizer.init(start))
-    # The first dispatch donates these buffers, so they must not be the caller's.
-    state = jax.device_put(jax.tree.map(jnp.array, state), everywhere)
-    data, seeded = jax.device_put((data, jnp.uint32(seed)), everywhere)
-    advance = jax.jit(
-        _program(grad, optimizer, batch, dispatch, mesh), donate_argnums=0, out_shardings=everywhere
-    )
-    lowered = advance.lower(state, jnp.int32(0), data, seeded)
-    identity = dict(
-        method=grad.name,
-        batch=batch,
-        seed=seed,
-        data=checkpoint.tree_digest(data),
-        start=checkpoint.tree_digest(start),
-        jax=version("jax"),
-        program=hashlib.sha256(lowered.as_text().encode()).hexdigest(),
-    )
-    history = _History(batch)
-    path = Path(out) / STATE if out is not None else None
-    if path is not None and resume and path.exists():
-        state, history = _resume(path, state, identity, everywhere)
-    now = int(state.step)
-    if now > steps:
-        raise TrainError(f"{path} holds {now} outer steps, more than the {steps} asked for")
-    if identity["program"] not in _PROGRAMS:
-        if len(_PROGRAMS) >= KEPT_PROGRAMS:
-            _PROGRAMS.clear()
-        _PROGRAMS[identity["program"]] = lowered.compile()
-    compiled = _PROGRAMS[identity["program"]]
-    if verbose:
-        _print_plan(grad, state, data, steps, batch, mesh, compiled)
+class _Loop:
+    """A run: `run`, with its arguments checked and its folder locked."""
 
-    def measured(now):
-        if probe is not None and (not history.step or history.step[-1] < now):
-            history.note(now, probe(state.start))
+    STEPS_PER_CALL = 10
 
-    def keep():
+    def __init__(self, grad, init, tasks, optimizer, batch, key, monitor):
+        self.began = time.perf_counter()
+        self.grad, self.batch, self.monitor = grad, batch, monitor
+        self.mesh = _mesh(batch)
+        self.everywhere = NamedSharding(self.mesh, P())
+        state = State(jnp.zeros((), jnp.int32), init, optimizer.init(init))
+        # The first call donates these buffers, so they must not be the caller's.
+        self.state = jax.device_put(jax.tree.map(jnp.array, state), self.everywhere)
+        self.inputs = jax.device_put((tasks, key), self.everywhere)
+        program = _program(grad, optimizer, batch, self.STEPS_PER_CALL, self.mesh)
+        advance = jax.jit(program, donate_argnums=0, out_shardings=self.everywhere)
+        lowered = advance.lower(self.state, jnp.int32(0), *self.inputs)
+        self.identity = dict(
+            method=grad.name,
+            batch=batch,
+            key=_key_name(key),
+            data=_state.tree_digest(tasks),
+            init=_state.tree_digest(init),
+            jax=version("jax"),
+            program=hashlib.sha256(lowered.as_text().encode()).hexdigest(),
+        )
+        self.compiled = _cached(self.identity["program"], lowered.compile)
+        self.history = _History(batch)
+        self.path = Path(monitor.out) / STATE if monitor.out is not None else None
+        if self.path is not None and monitor.resume and self.path.exists():
+            self.state, self.history = _resume(
+                self.path, self.state, self.identity, self.everywhere
+            )
+
+    def run(self, steps: int) -> Run:
+        now, monitor = int(self.state.step), self.monitor
+        if now > steps:
+            raise TrainError(f"{self.path} holds {now} outer steps, more than the {steps} wanted")
+        if monitor.announce is not None:
+            monitor.announce(self._plan(steps - now))
+        self.history.since = self.began
+        self._probe(now)
+        at = sorted(monitor.callback_steps) if monitor.callback else []
+        bar = tqdm(total=steps, initial=now, disable=not monitor.progress, unit="step", miniters=1)
+        with bar:
+            while now < steps:
+                end = self._next_stop(now, steps, at)
+                reached = self._advance(now, end)
+                bar.update(reached - now)
+                now = reached
+                if now in at:  # a copy: these buffers are donated
+                    monitor.callback(now, jax.tree.map(jnp.array, self.state.init))
+                if now % monitor.every == 0 or now == steps:
+                    self._probe(now)
+                    self._save()
+                bar.set_postfix_str(self.history.latest(), refresh=False)
+        return Run(self.state.init, self.history.arrays(), self.history.wall)
+
+    def _next_stop(self, now, steps, at):
+        """The next step at which the device's loop ends."""
+        probe = (now // self.monitor.every + 1) * self.monitor.every
+        return min(now + self.STEPS_PER_CALL, probe, steps, *(s for s in at if s > now))
+
+    def _advance(self, now, end):
+        """Outer steps until `end`; returns the step reached, or raises."""
+        tick = time.perf_counter()
+        self.state, losses, ok = self.compiled(self.state, jnp.int32(end), *self.inputs)
+        losses, reached = np.asarray(losses), int(self.state.step)
+        self.history.train_seconds += time.perf_counter() - tick
+        self.history.losses.append(losses[: reached - now])
+        if ok:
+            return reached
+        self._save()
+        bad = ", ".join(f"{v:g}" for v in losses[reached - now])
+        where = f"; {self.path} keeps the state before it" if self.path else ""
+        raise TrainError(
+            f"non-finite loss, weights or optimizer state at outer step {reached + 1} "
+            f"(losses after adaptation: {bad}){where}"
+        )
+
+    def _probe(self, now):
+        history = self.history
+        if self.monitor.probe is not None and (not history.step or history.step[-1] < now):
+            history.note(now, self.monitor.probe(self.state.init))
+
+    def _save(self):
+        history = self.history
         history.wall += time.perf_counter() - history.since
         history.since = time.perf_counter()
-        if path is not None:
-            tree = dict(state=state, history=history.arrays())
-            checkpoint.save(path, tree, dict(identity=identity, **history.info()))
+        if self.path is not None:
+            tree = dict(state=self.state, history=history.arrays())
+            _state.save(self.path, tree, dict(identity=self.identity, **history.info()))
 
-    history.since = began
-    measured(now)
-    quiet = not verbose or chapter.running() is not None  # a page shows how it ended instead
-    bar = tqdm(total=steps, initial=now, disable=quiet, unit="step", miniters=1)
-    while now < steps:
-        end = min(now + dispatch, (now // every + 1) * every, steps, *(s for s in at if s > now))
-        tick = time.perf_counter()
-        state, losses, ok = compiled(state, jnp.int32(end), data, seeded)
-        losses, reached = np.asarray(losses), int(state.step)
-        history.train_seconds += time.perf_counter() - tick
-        history.losses.append(losses[: reached - now])
-        if not ok:
-            keep()
-            bar.close()
-            bad = ", ".join(f"{v:g}" for v in losses[reached - now])
-            where = f"; {path} keeps the state before it" if path else ""
-            raise TrainError(
-                f"outer step {reached + 1}: losses {bad} after adaptation; they, the new "
-                f"weights or the optimiser's new state are not all finite{where}"
-            )
-        bar.update(reached - now)
-        now = reached
-        if now in at:
-            visit(now, jax.tree.map(jnp.array, state.start))  # a copy: these buffers are donated
-        if now % every == 0 or now == steps:
-            measured(now)
-            keep()
-        bar.set_postfix_str(history.latest(), refresh=False)
-    bar.close()
-    if verbose:
-        took = f"{steps} steps in {_duration(history.train_seconds)}"
-        print(
-            f"{took}, {_duration(history.wall)} with compiling and validation: {history.latest()}"
-        )
-    return Run(state.start, history.arrays(), history.wall)
+    def _plan(self, steps_left):
+        tasks = self.inputs[0].take(np.arange(self.batch))
+        arguments = (self.state.init, tasks, jax.random.split(jax.random.key(0), self.batch))
+        return Plan(self.grad.step, arguments, steps_left, self.mesh.size, self.compiled)
+
+
+def _key_name(key: jax.Array) -> list[int]:
+    return np.asarray(jax.random.key_data(key)).ravel().tolist()
+
+
+def _cached(program: str, compile: Callable[[], Any]) -> Any:
+    if program not in _PROGRAMS:
+        if len(_PROGRAMS) >= CACHED_PROGRAMS:
+            _PROGRAMS.clear()
+        _PROGRAMS[program] = compile()
+    return _PROGRAMS[program]
 
 
 class _History:
@@ -293,7 +299,7 @@ class _History:
 
     def latest(self) -> str:
         loss = self.losses[-1][-1:].mean() if len(self.losses[-1]) else np.nan
-        shown = [f"train {-10 * np.log10(loss):.2f} dB"] if loss > 0 else []
+        shown = [f"train loss {loss:.3g}"] if np.isfinite(loss) else []
         shown += [f"{name} {values[-1]:.2f}" for name, values in self.probes.items()]
         return ", ".join(shown)
 
@@ -305,12 +311,14 @@ def _mesh(batch: int) -> Mesh:
     return Mesh(np.array(devices[:count]), ("tasks",))
 
 
-def draw(seed: jax.Array, step: jax.Array, count: int, batch: int) -> tuple[jax.Array, jax.Array]:
+def sample_batch(
+    key: jax.Array, step: jax.Array, count: int, batch: int
+) -> tuple[jax.Array, jax.Array]:
     """Indices (batch,) and keys (batch,) of the tasks of an outer step.
 
     Tasks are dealt out epoch by epoch, every epoch in an order of its own.
     """
-    key_order, key_tasks = jax.random.split(jax.random.key(seed))
+    key_order, key_tasks = jax.random.split(key)
     position = step * batch + jnp.arange(batch)
 
     def task(position):
@@ -321,22 +329,22 @@ def draw(seed: jax.Array, step: jax.Array, count: int, batch: int) -> tuple[jax.
     return jax.vmap(task)(position), keys
 
 
-def _program(grad, optimizer, batch, dispatch, mesh) -> Callable:
-    """(state, end, data, seed) -> state at `end` or before a bad step, losses, is all well."""
+def _program(grad, optimizer, batch, steps_per_call, mesh) -> Callable:
+    """(state, end, tasks, key) -> state at `end` or before a bad step, losses, all finite."""
     direction = grad.step if mesh.size == 1 else _sharded(grad.step, mesh)
 
-    def advance(state, end, data, seed):
+    def advance(state, end, tasks, key):
         begin = state.step
 
         def one(carry):
             state, losses, _ = carry
-            index, keys = draw(seed, state.step, data.count, batch)
-            values, towards = direction(state.start, data.take(index), keys)
-            updates, optimizer_state = optimizer.update(towards, state.optimizer, state.start)
-            start = optax.apply_updates(state.start, updates)
-            made = jax.tree.leaves((values, start, optimizer_state))
+            index, keys = sample_batch(key, state.step, tasks.count, batch)
+            values, towards = direction(state.init, tasks.take(index), keys)
+            updates, optimizer_state = optimizer.update(towards, state.optimizer, state.init)
+            init = optax.apply_updates(state.init, updates)
+            made = jax.tree.leaves((values, init, optimizer_state))
             ok = jnp.stack([jnp.isfinite(leaf).all() for leaf in made]).all()
-            new = State(state.step + 1, start, optimizer_state)
+            new = State(state.step + 1, init, optimizer_state)
             kept = jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, state)
             return kept, losses.at[state.step - begin].set(values), ok
 
@@ -344,7 +352,7 @@ def _program(grad, optimizer, batch, dispatch, mesh) -> Callable:
             state, _, ok = carry
             return (state.step < end) & ok
 
-        losses = jnp.zeros((dispatch, batch))
+        losses = jnp.zeros((steps_per_call, batch))
         return jax.lax.while_loop(going, one, (state, losses, jnp.asarray(True)))
 
     return advance
@@ -353,8 +361,8 @@ def _program(grad, optimizer, batch, dispatch, mesh) -> Callable:
 def _sharded(step, mesh) -> Callable:
     """The same step with the tasks of its batch spread over the devices of a mesh."""
 
-    def local(start, each, shared, keys):
-        values, direction = step(start, Tasks(each, shared), keys)
+    def local(init, each, shared, keys):
+        values, direction = step(init, Tasks(each, shared), keys)
         return values, jax.tree.map(lambda d: jax.lax.pmean(d, "tasks"), direction)
 
     mapped = jax.shard_map(
@@ -364,13 +372,13 @@ def _sharded(step, mesh) -> Callable:
         out_specs=(P("tasks"), P()),
         check_vma=False,
     )
-    return lambda start, tasks, keys: mapped(start, tasks.each, tasks.shared, keys)
+    return lambda init, tasks, keys: mapped(init, tasks.each, tasks.shared, keys)
 
 
 def _resume(path, state, identity, sharding):
-    """The state and history in a file, refused if it belongs to another run."""
+    """The state and history in a file; TrainError if it belongs to another run."""
     try:
-        _, info = checkpoint.read(path)
+        _, info = _state.read(path)
         theirs = info["identity"]
         for name, ours in identity.items():
             if theirs.get(name) != ours:
@@ -379,29 +387,7 @@ def _resume(path, state, identity, sharding):
                     f"{path} belongs to another run: {what}; to replace it: resume=False, or --anew"
                 )
         shapes = dict.fromkeys(("loss", "step", "seconds", *info["probes"]))
-        tree, info = checkpoint.load(path, dict(state=state, history=shapes))
-    except checkpoint.CheckpointError as e:
+        tree, info = _state.load(path, dict(state=state, history=shapes))
+    except _state.StateError as e:
         raise TrainError(f"{e}; to begin anew: resume=False, or --anew") from None
     return jax.device_put(tree["state"], sharding), _History.read(tree["history"], info)
-
-
-def _print_plan(grad, state, data, steps, batch, mesh, compiled) -> None:
-    keys = jax.random.split(jax.random.key(0), batch)
-    flops = cost.matmul_flops(grad.step, state.start, data.take(np.arange(batch)), keys)
-    rate = cost.matmul_rate()
-    left = steps - int(state.step)
-    floor = flops / rate / mesh.size
-    device, memory = jax.devices()[0].device_kind, cost.readable(cost.peak_bytes(compiled))
-    devices = f"{mesh.size} of {len(jax.local_devices())} x {device}"
-    expected = _duration(left * floor / USUAL_FRACTION)
-    print(f"{left} outer steps of {grad.name}, {batch} tasks each, on {devices}")
-    print(f"a step: {flops / 1e9:.1f} GFLOP in matrix products, peak memory {memory}")
-    print(f"at the {rate / 1e9:.0f} GFLOP/s of a large product: {floor:.3g} s a step")
-    print(f"expected: {expected}, at {USUAL_FRACTION:.0%} of that rate", flush=True)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"

@@ -8,6 +8,8 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
+from learnit_utils.signals.transforms import square
+
 SPLITS = ("train", "validation", "test")
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".pgm")
@@ -49,11 +51,11 @@ def split_of(key: str) -> str:
 
 
 def check_request(split: str, size: int) -> None:
-    """Refuse a split that does not exist or an impossible size."""
+    """Raise DataError unless split and size exist."""
     if split not in (*SPLITS, "all"):
-        raise DataError(f"split = {split!r}: one of {', '.join(SPLITS)}, all")
+        raise DataError(f"split = {split!r}: expected one of {', '.join(SPLITS)}, all")
     if not 1 <= size <= 4096:
-        raise DataError(f"size = {size}: between 1 and 4096 pixels")
+        raise DataError(f"size = {size}: expected 1 to 4096 pixels")
 
 
 def read_picture(file: Path | BinaryIO, name: str | None = None) -> np.ndarray:
@@ -126,33 +128,6 @@ def _values(picture: Image.Image, name: str) -> np.ndarray:
     return np.asarray(picture.convert("RGB"), np.float32) / 255
 
 
-def square(picture: np.ndarray, size: int, gray: bool = False) -> np.ndarray:
-    """Centre crop to a square and resample (bicubic, antialiased) to (size, size, 3 or 1).
-
-    Gray is 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601).
-    """
-    h, w = picture.shape[:2]
-    n = min(h, w)
-    top, left = (h - n) // 2, (w - n) // 2
-    picture = picture[top : top + n, left : left + n]
-    if gray:
-        # Not a matrix product: its last bits depend on the processor, and the hash of the data too.
-        red, green, blue = np.moveaxis(picture, -1, 0)
-        luma = np.float32(0.299) * red + np.float32(0.587) * green + np.float32(0.114) * blue
-        picture = luma[..., None]
-    return picture if n == size else resize(picture, size)
-
-
-def resize(picture: np.ndarray, size: int) -> np.ndarray:
-    """(height, width, channels) resampled to (size, size, channels): bicubic, antialiased.
-
-    Pixel centres are aligned, as in `pixels.grid(..., align="centre")`; clipped to [0, 1].
-    """
-    planes = [Image.fromarray(np.ascontiguousarray(p)) for p in np.moveaxis(picture, -1, 0)]
-    resized = [np.asarray(p.resize((size, size), Image.Resampling.BICUBIC)) for p in planes]
-    return np.clip(np.stack(resized, -1), 0, 1).astype(np.float32)
-
-
 def spread(count: int, limit: int | None) -> np.ndarray:
     """Indices of `limit` of `count` pictures, evenly spaced; of all if None or more than there are.
 
@@ -160,7 +135,7 @@ def spread(count: int, limit: int | None) -> np.ndarray:
         DataError: a limit below 1.
     """
     if limit is not None and limit < 1:
-        raise DataError(f"limit = {limit}: at least 1 picture")
+        raise DataError(f"limit = {limit}: expected an integer >= 1")
     few = count if limit is None else min(limit, count)
     return np.arange(few) * count // max(few, 1)
 
@@ -168,7 +143,7 @@ def spread(count: int, limit: int | None) -> np.ndarray:
 def read_files(paths, size, gray, on_error, name=lambda p: p.name):
     """Read, crop and resize files. Returns pictures, names and {name: why} of those left out."""
     if on_error not in ("raise", "skip"):
-        raise DataError(f"on_error = {on_error!r}: one of raise, skip")
+        raise DataError(f"on_error = {on_error!r}: expected one of raise, skip")
     pictures, names, skipped = [], [], {}
     for path in paths:
         try:
@@ -219,7 +194,7 @@ def drawn_dataset(draw, split, size, seed, limit, source) -> Dataset:
     """
     check_request(split, size)
     if seed < 0 or (limit is not None and limit < 1):
-        raise DataError(f"seed = {seed}, limit = {limit}: seed 0 or more, at least 1 picture")
+        raise DataError(f"seed = {seed}, limit = {limit}: expected a seed >= 0 and a limit >= 1")
     pictures, names = [], []
     for number, part in enumerate(SPLITS):
         for i in range(limit or DRAWN[part]) if split in (part, "all") else ():

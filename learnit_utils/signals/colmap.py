@@ -11,7 +11,7 @@ import numpy as np
 
 from learnit_utils.signals import landmarks
 from learnit_utils.signals.base import DataError, check_request, read_picture, spread
-from learnit_utils.signals.landmarks import FLIP, SCALE, Photographs
+from learnit_utils.signals.landmarks import FLIP, SCALE, Photographs, View
 
 # Where focal lengths and the middle stand among a camera's parameters; all others distort.
 MODELS = {
@@ -51,14 +51,14 @@ def _model(root: Path):
     raise DataError(f"{root}: no reconstruction there (images.bin in {', '.join(SPARSE)})")
 
 
-def _lens(camera, name: str):
-    """Its four numbers, of a camera that does not distort."""
+def _intrinsics(camera, name: str):
+    """(fx, fy, cx, cy) of a camera without distortion."""
     model, values = camera.model.name, np.asarray(camera.params, np.float64)
     if model not in MODELS:
         raise DataError(f"{name}: camera model {model}, one of {', '.join(MODELS)} is needed")
     where = MODELS[model]
-    bent = np.delete(values, sorted(set(where)))
-    if np.any(bent != 0):
+    distortion = np.delete(values, sorted(set(where)))
+    if np.any(distortion != 0):
         raise DataError(
             f"{name}: {model} distorts; undistort first (signals.colmap.reconstruct does)"
         )
@@ -132,7 +132,8 @@ def load(
     for name in chosen:
         image, file = by_name[name], images / name
         camera = model.cameras[image.camera_id]
-        pose, lens, bounds = _pose(image), _lens(camera, name), _bounds(model, image, name)
+        pose, bounds = _pose(image), _bounds(model, image, name)
+        intrinsics = _intrinsics(camera, name)
         if not file.resolve().is_relative_to(images.resolve()):
             raise DataError(f"{root}: {name!r:.60} leads out of its folder")
         if not file.is_file():
@@ -144,14 +145,14 @@ def load(
         pose[:3, 3] = (pose[:3, 3] - middle) * scale
         bounds = tuple(b * scale for b in bounds)
         landmarks.check(pose, bounds, name)
-        picture, lens = landmarks.smaller(picture, lens, size)
-        parts.append((picture, lens, pose, bounds))
+        picture, intrinsics = landmarks.smaller(picture, intrinsics, size)
+        parts.append((picture, intrinsics, pose, bounds))
     about = dict(source=f"COLMAP model {root.name}", licence="of the photographs", split=split)
     about |= dict(unregistered=lost)
     return landmarks.gathered(parts, chosen, **about)
 
 
-def either(
+def load_collection(
     path: str | Path,
     split: str = "train",
     *,
@@ -162,7 +163,7 @@ def either(
     """Photographs of a folder, by learnit's arrays if it has them, else by COLMAP's model.
 
     Args:
-        landmark: not looked at; a folder has one place.
+        landmark: ignored; a folder has one place.
         part: "photographs"; or "others", which real light does not have: then every photograph
             stands for itself, with the axis that others have.
         options: as in `load` and `landmarks.arrays`.
@@ -172,13 +173,13 @@ def either(
     """
     del landmark
     if part not in landmarks.PARTS:
-        raise DataError(f"part = {part!r:.60}: one of {', '.join(landmarks.PARTS)}")
+        raise DataError(f"part = {part!r:.60}: expected one of {', '.join(landmarks.PARTS)}")
     if (Path(path).expanduser() / "bds.npy").exists():
         data = landmarks.arrays(path, split, **options)
     else:
         data = load(path, split, **dict(scale=None) | options)
     if part == "others":
-        data = data._replace(**{f: getattr(data, f)[:, None] for f in data._fields[:5]})
+        data = data._replace(views=View(*(leaf[:, None] for leaf in data.views)))
     return data
 
 

@@ -15,8 +15,8 @@ from learnit_utils.signals.base import (
     files_dataset,
     read_picture,
     spread,
-    square,
 )
+from learnit_utils.signals.transforms import square
 
 PEOPLE = {"train": range(1, 29), "validation": range(29, 33), "test": range(33, 41)}
 PER_PERSON = 10
@@ -122,3 +122,6 @@ def _partition(table: Path) -> list[tuple[str, str]]:
             raise DataError(f"{table.name}, line {number}: {line!r:.60}, not `NAME.jpg 0|1|2`")
         rows.append((words[0], SPLITS[int(words[1])]))
     return rows
+
+
+from_folder = celeba

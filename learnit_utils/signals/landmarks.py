@@ -1,7 +1,6 @@
 """Photographs of one place by many people: built landmarks that ship, or Phototourism.
 
-A photograph has its own size, lens, pose and bounds. Poses are those of `cameras`; a lens is
-(focal length to the right, focal length down, column and row looked straight at), in pixels.
+A photograph has its own size, intrinsics, pose and bounds: a `forward.cameras.View`.
 """
 
 import csv
@@ -16,9 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from learnit_utils import assets, cameras
+from learnit_utils import shipped
+from learnit_utils.forward import cameras
+from learnit_utils.forward.cameras import View
 from learnit_utils.signals.base import DataError, check_request, read_picture, spread
 
+COLOUR_ONLY = True  # there are no gray versions
 LANDMARKS = ("gate", "fountain", "basilica")
 PARTS = ("photographs", "others")
 SCALE = 0.05  # of learnit's poses
@@ -29,44 +31,44 @@ ARRAYS = ("bds", "kinv_mats", "c2w_mats", "res_mats")
 class Photographs(NamedTuple):
     """Photographs of one place; with `others`, so many of each light, along a second axis."""
 
-    pixels: np.ndarray  # (count, most, 3) uint8: row after row, then 0 up to the largest
-    sizes: np.ndarray  # (count, 2) int32: height, width
-    lenses: np.ndarray  # (count, 4) float32, in pixels
-    poses: np.ndarray  # (count, 4, 4) float32
-    bounds: np.ndarray  # (count, 2) float32: where the scene begins and ends along a ray
+    views: View  # leaves (count, ...)
     names: tuple[str, ...]
     provenance: dict[str, Any]  # source, licence, split, count, data_sha256
 
+    def view(self, i) -> View:
+        """Photograph i (a number, or a pair of them)."""
+        return View(*(leaf[i] for leaf in self.views))
+
     def picture(self, i) -> np.ndarray:
-        """Photograph i (a number, or a pair of them) as (height, width, 3) uint8."""
-        high, wide = self.sizes[i]
-        return self.pixels[i][: high * wide].reshape(high, wide, 3)
+        """Photograph i as (height, width, 3) uint8."""
+        high, wide = self.views.size[i]
+        return self.views.pixels[i][: high * wide].reshape(high, wide, 3)
 
 
-def gathered(parts: Sequence[tuple], names, **told) -> Photographs:
-    """Photographs from (picture, lens, pose, bounds) each."""
-    pictures, lenses, poses, bounds = zip(*parts)
+def gathered(parts: Sequence[tuple], names, **provenance) -> Photographs:
+    """Photographs from (picture, intrinsics, pose, bounds) each."""
+    pictures, intrinsics, poses, bounds = zip(*parts)
     most = max(u.shape[0] * u.shape[1] for u in pictures)
     pixels = np.zeros((len(parts), most, 3), np.uint8)
     for row, u in zip(pixels, pictures):
         row[: u.shape[0] * u.shape[1]] = u.reshape(-1, 3)
-    arrays = (
+    views = View(
         pixels,
         np.array([u.shape[:2] for u in pictures], np.int32),
-        np.array(lenses, np.float32),
+        np.array(intrinsics, np.float32),
         np.array(poses, np.float32),
         np.array(bounds, np.float32),
     )
     digest = hashlib.sha256()
-    for a in arrays:
+    for a in views:
         digest.update(np.ascontiguousarray(a).data)
-    told |= dict(count=len(names), data_sha256=digest.hexdigest())
-    return Photographs(*arrays, tuple(names), told)
+    provenance |= dict(count=len(names), data_sha256=digest.hexdigest())
+    return Photographs(views, tuple(names), provenance)
 
 
 # --- landmarks that ship -----------------------------------------------------------------------
 def _archive(landmark: str) -> dict[str, bytes]:
-    return assets.members(f"landmarks_{landmark}.zip")
+    return shipped.members(f"landmarks_{landmark}.zip")
 
 
 @cache
@@ -77,7 +79,7 @@ def table(landmark: str) -> dict[str, Any]:
         DataError: another landmark.
     """
     if landmark not in LANDMARKS:
-        raise DataError(f"landmark = {landmark!r:.60}: one of {', '.join(LANDMARKS)}")
+        raise DataError(f"landmark = {landmark!r:.60}: expected one of {', '.join(LANDMARKS)}")
     return json.loads(_archive(landmark)["cameras.json"])
 
 
@@ -89,12 +91,12 @@ def credits(landmark: str) -> tuple[dict[str, str], ...]:
 
 
 def _shipped(landmark: str, name: str, size: int):
-    told = table(landmark)["photos"][name]
+    photo = table(landmark)["photos"][name]
     picture = read_picture(io.BytesIO(_archive(landmark)[f"{name}.webp"]), name)
-    wide, high = told["size"]
-    lens = (told["focal"], told["focal"], wide / 2, high / 2)
-    pose = np.concatenate([told["pose"], [[0, 0, 0, 1]]])
-    return *smaller(picture, lens, size), pose, (told["near"], told["far"])
+    wide, high = photo["size"]
+    intrinsics = (photo["focal"], photo["focal"], wide / 2, high / 2)
+    pose = np.concatenate([photo["pose"], [[0, 0, 0, 1]]])
+    return *smaller(picture, intrinsics, size), pose, (photo["near"], photo["far"])
 
 
 def load(
@@ -122,7 +124,7 @@ def load(
     """
     check_request(split, size)
     if part not in PARTS:
-        raise DataError(f"part = {part!r:.60}: one of {', '.join(PARTS)}")
+        raise DataError(f"part = {part!r:.60}: expected one of {', '.join(PARTS)}")
     photos = table(landmark)["photos"]
     names = [n for n, p in photos.items() if "light_of" not in p and split in ("all", p["split"])]
     names = [names[i] for i in spread(len(names), limit)]
@@ -135,25 +137,23 @@ def load(
     flat = [o for n in names for o in of[n]]
     found = gathered([_shipped(landmark, o, size) for o in flat], names, **about)
 
-    def by_light(a):
-        return a.reshape(len(names), -1, *a.shape[1:])
-
-    return found._replace(**{k: by_light(getattr(found, k)) for k in found._fields[:5]})
+    by_light = (a.reshape(len(names), -1, *a.shape[1:]) for a in found.views)
+    return found._replace(views=View(*by_light))
 
 
 def depth(landmark: str, name: str) -> tuple[np.ndarray, np.ndarray]:
     """True distances in a held-back photograph, on a grid of its pixels.
 
     Returns:
-        places (n, 2): row and column of pixels; distances (n,), infinite for the sky.
+        (n, 2) row and column of pixels; (n,) distances, infinite for the sky.
 
     Raises:
         DataError: a photograph whose distances do not ship.
     """
-    told, file = table(landmark), f"{name}_depth.png"
+    places, file = table(landmark), f"{name}_depth.png"
     if file not in _archive(landmark):
         raise DataError(f"{name!r:.60}: no distances of this photograph")
-    photo, every = told["photos"][name], told["every"]
+    photo, every = places["photos"][name], places["every"]
     level = read_picture(io.BytesIO(_archive(landmark)[file]), file)[..., 0]
     level = np.round(255 * level)
     near, far = photo["near"], photo["far"]
@@ -191,17 +191,17 @@ def lists(path: Path) -> dict[str, str] | None:
     return named | dict.fromkeys(val, "validation")
 
 
-def smaller(picture: np.ndarray, lens, most: int):
-    """A picture whose longer side is at most `most`, by whole averaging and then a resize."""
+def smaller(picture: np.ndarray, intrinsics, most: int):
+    """A picture (box-resampled so that its longer side is at most `most`) and its intrinsics."""
     high, wide = picture.shape[:2]
     if max(high, wide) <= most:
-        return np.round(255 * picture).astype(np.uint8), lens
+        return np.round(255 * picture).astype(np.uint8), intrinsics
     part = most / max(high, wide)
     size = max(8, round(wide * part)), max(8, round(high * part))
     image = Image.fromarray(np.round(255 * picture).astype(np.uint8))
     small = np.asarray(image.resize(size, Image.Resampling.BOX))
     sx, sy = size[0] / wide, size[1] / high
-    fx, fy, cx, cy = lens
+    fx, fy, cx, cy = intrinsics
     return small, (fx * sx, fy * sy, cx * sx, cy * sy)
 
 
@@ -226,11 +226,11 @@ def arrays(
     """
     check_request(split, size)
     root = Path(path).expanduser()
-    told = {}
+    found = {}
     for name in ARRAYS:
         file = root / f"{name}.npy"
         try:
-            told[name] = np.asarray(np.load(file, allow_pickle=False), np.float64)
+            found[name] = np.asarray(np.load(file, allow_pickle=False), np.float64)
         except FileNotFoundError:
             raise DataError(f"{file}: missing") from None
         except (OSError, ValueError) as e:
@@ -239,7 +239,7 @@ def arrays(
     if not files:
         raise DataError(f"{root / images}: no photographs (.jpg or .png) there")
     shapes = dict(bds=(2,), kinv_mats=(3, 3), c2w_mats=(4,), res_mats=(2,))
-    for name, a in told.items():
+    for name, a in found.items():
         if len(a) != len(files) or not a.shape[-len(shapes[name]) :] == shapes[name]:
             raise DataError(f"{name}.npy: {a.shape} for {len(files)} photographs")
         if not np.isfinite(a).all():
@@ -249,13 +249,13 @@ def arrays(
     if not chosen:
         raise DataError(f"{root}: no photographs in split {split!r}")
     chosen = [chosen[i] for i in spread(len(chosen), limit)]
-    parts = [_from_arrays(files[i], i, told, size) for i in map(names.index, chosen)]
+    parts = [_from_arrays(files[i], i, found, size) for i in map(names.index, chosen)]
     about = dict(source="learnit's Phototourism", licence="of the photographs", split=split)
     return gathered(parts, chosen, **about)
 
 
-def _from_arrays(file: Path, i: int, told, size: int):
-    k = told["kinv_mats"][i]
+def _from_arrays(file: Path, i: int, found, size: int):
+    k = found["kinv_mats"][i]
     sign = np.sign(np.diag(k))
     k = k * sign[:, None]  # both conventions: y down and z ahead, or y up and z back
     ok = (
@@ -264,28 +264,35 @@ def _from_arrays(file: Path, i: int, told, size: int):
         and (np.abs(k[[1, 2, 2], [0, 0, 1]]) < 1e-9).all()
     )
     if not ok or min(k[0, 0], k[1, 1]) <= 0:
-        raise DataError(f"kinv_mats.npy: entry {i} is not the inverse of a lens")
-    lens = (1 / k[0, 0], 1 / k[1, 1], -k[0, 2] / k[0, 0], -k[1, 2] / k[1, 1])
+        raise DataError(f"kinv_mats.npy: entry {i} is not the inverse of a camera matrix")
+    intrinsics = (1 / k[0, 0], 1 / k[1, 1], -k[0, 2] / k[0, 0], -k[1, 2] / k[1, 1])
     pose = np.eye(4)
-    pose[:3] = told["c2w_mats"][i][:3]
+    pose[:3] = found["c2w_mats"][i][:3]
     pose[:3, :3] = pose[:3, :3] @ np.diag(sign) @ FLIP
     pose[:3, 3] *= SCALE
-    check(pose, told["bds"][i], f"{file.name}")
+    check(pose, found["bds"][i], f"{file.name}")
     picture = read_picture(file)
-    wide, high = told["res_mats"][i]
+    wide, high = found["res_mats"][i]
     if picture.shape[:2] != (int(high), int(wide)):
         have = f"{picture.shape[1]} x {picture.shape[0]} pixels"
-        raise DataError(f"{file}: {have}, its lens is for {int(wide)} x {int(high)}")
-    picture, lens = smaller(picture, lens, size)
-    return picture, lens, pose, told["bds"][i] * SCALE
+        raise DataError(f"{file}: {have}, its camera is for {int(wide)} x {int(high)}")
+    picture, intrinsics = smaller(picture, intrinsics, size)
+    return picture, intrinsics, pose, found["bds"][i] * SCALE
 
 
 def check(pose, bounds, name: str) -> None:
-    """Refuse what is not a pose, or bounds that hold nothing."""
+    """Raise DataError unless `pose` is a camera's pose and 0 <= near < far."""
     try:
         cameras.check_poses(pose, f"{name}: its pose")
     except ValueError as e:
         raise DataError(str(e)) from None
     near, far = bounds
     if not 0 <= near < far:
-        raise DataError(f"{name}: bounds {near:g} to {far:g}, 0 <= near < far is needed")
+        raise DataError(f"{name}: bounds {near:g} to {far:g}: expected 0 <= near < far")
+
+
+def from_folder(path: str | Path, split: str = "train", **options) -> Photographs:
+    """Photographs of a folder: learnit's arrays or COLMAP's model; see `colmap.load_collection`."""
+    from learnit_utils.signals import colmap  # which builds on this module
+
+    return colmap.load_collection(path, split, **options)

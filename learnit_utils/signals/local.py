@@ -3,7 +3,7 @@
 from functools import cache
 from pathlib import Path
 
-from learnit_utils import assets
+from learnit_utils import _files
 from learnit_utils.signals.base import (
     SPLITS,
     SUFFIXES,
@@ -40,7 +40,7 @@ def _sides(files, root) -> dict[Path, str]:
     Where one would be, a picture of the fullest side moves there. In a folder of a few dozen
     pictures that does not happen, and a picture's side is its own whatever else is added.
     """
-    content = {p: assets.sha256(p) for p in files}
+    content = {p: _files.sha256(p) for p in files}
     order = sorted(set(content.values()))
     if len(order) < LEAST:
         sides = ", ".join(SPLITS)
@@ -139,10 +139,13 @@ def imagenette(
     if split == "all":
         files += _files_under(root / "val")
     if split in ("train", "validation"):
-        held = [assets.sha256(p.name.encode())[0] in "01" for p in files]
+        held = [_files.sha256(p.name.encode())[0] in "01" for p in files]
         held_out = split == "validation"
         files = [p for p, h in zip(files, held) if h == held_out]
-    files = sorted(files, key=lambda p: assets.sha256(p.name.encode()))[:limit]
+    files = sorted(files, key=lambda p: _files.sha256(p.name.encode()))[:limit]
     where = dict(source=f"Imagenette ({root.name})", split=split)
     where["licence"] = "research use; the photographs belong to their authors"
     return files_dataset(root, files, size, gray, on_error, _below(root), **where)
+
+
+from_folder = folder

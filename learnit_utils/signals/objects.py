@@ -10,11 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from learnit_utils import assets, cameras
+from learnit_utils import shipped
+from learnit_utils.forward import cameras
 from learnit_utils.signals.base import SPLITS, DataError, check_request, read_layers, spread
+from learnit_utils.signals.transforms import block_mean
 
+COLOUR_ONLY = True  # there are no gray versions
 KINDS = ("chairs", "lamps", "cars", "sofas")
-PARTS = ("seen", "held_out", "both")
+PARTS = ("support", "query", "both")
 SHAPENET_RADIUS = 2.0  # cameras at distance 4, near 2, far 6
 
 
@@ -22,32 +25,32 @@ class Objects(NamedTuple):
     """Objects, each in several pictures, and the cameras that took them."""
 
     pictures: np.ndarray  # (count, views, height, width, 3) uint8, on white
-    poses: np.ndarray  # (count, views, 4, 4) float32, as in `observe.volume`
-    angle: float  # of view, in radians
+    poses: np.ndarray  # (count, views, 4, 4) float32, as in `forward.cameras`
+    fov_x: float  # angle of view from left to right, in radians
     radius: float  # of the ball around the origin that holds every object
     names: tuple[str, ...]
     provenance: dict[str, Any]  # source, licence, split, count, sha256 of pictures and poses
 
 
-def _objects(pictures, poses, angle, radius, names, **told) -> Objects:
+def _objects(pictures, poses, fov_x, radius, names, **provenance) -> Objects:
     pictures, poses = np.stack(pictures), np.stack(poses).astype(np.float32)
     digest = hashlib.sha256(np.ascontiguousarray(pictures).data)
     digest.update(np.ascontiguousarray(poses).data)
-    told |= dict(count=len(names), data_sha256=digest.hexdigest())
-    return Objects(pictures, poses, angle, radius, tuple(names), told)
+    provenance |= dict(count=len(names), data_sha256=digest.hexdigest())
+    return Objects(pictures, poses, fov_x, radius, tuple(names), provenance)
 
 
 def _check(kind, part, views, kinds):
     if kind not in kinds:
-        raise DataError(f"kind = {kind!r:.60}: one of {', '.join(kinds)}")
+        raise DataError(f"kind = {kind!r:.60}: expected one of {', '.join(kinds)}")
     if part not in PARTS:
-        raise DataError(f"part = {part!r:.60}: one of {', '.join(PARTS)}")
+        raise DataError(f"part = {part!r:.60}: expected one of {', '.join(PARTS)}")
     if views is not None and views < 1:
-        raise DataError(f"views = {views}: at least 1")
+        raise DataError(f"views = {views}: expected an integer >= 1")
 
 
 def _archive(kind: str) -> dict[str, bytes]:
-    return assets.members(f"objects_{kind}.zip")
+    return shipped.members(f"objects_{kind}.zip")
 
 
 @cache
@@ -58,8 +61,8 @@ def _cameras(kind: str) -> dict[str, Any]:
 @cache
 def _sheet(kind: str, name: str) -> np.ndarray:
     """All views of a model as they ship: (views, side, side, 3) uint8, on white."""
-    told = _cameras(kind)
-    side, columns = told["size"], told["columns"]
+    table = _cameras(kind)
+    side, columns = table["size"], table["columns"]
     layers = read_layers(io.BytesIO(_archive(kind)[f"{name}.webp"]), name)
     high = len(layers) // side
     cells = layers.reshape(high, side, columns, side, 4).swapaxes(1, 2)
@@ -73,15 +76,10 @@ def _on_white(layers: np.ndarray) -> np.ndarray:
 
 
 def _smaller(pictures: np.ndarray, size: int) -> np.ndarray:
-    """(views, side, side, 3) averaged over blocks to (views, size, size, 3)."""
-    side = pictures.shape[1]
-    if size == side:
-        return pictures
-    if size > side or side % size:
-        raise DataError(f"size = {size}: {side} or a whole part of it is needed")
-    k = side // size
-    blocks = pictures.reshape(len(pictures), size, k, size, k, 3)
-    return np.round(blocks.mean(axis=(2, 4))).astype(np.uint8)
+    try:
+        return block_mean(pictures, size)
+    except ValueError as e:
+        raise DataError(str(e)) from None
 
 
 def credits(kind: str) -> tuple[dict[str, str], ...]:
@@ -90,7 +88,7 @@ def credits(kind: str) -> tuple[dict[str, str], ...]:
     Raises:
         DataError: another kind.
     """
-    _check(kind, "seen", None, KINDS)
+    _check(kind, "support", None, KINDS)
     table = _archive(kind)["ATTRIBUTION.csv"].decode("utf8")
     return tuple(csv.DictReader(io.StringIO(table)))
 
@@ -99,7 +97,7 @@ def load(
     split: str = "train",
     *,
     kind: str = "chairs",
-    part: str = "seen",
+    part: str = "support",
     size: int = 128,
     views: int | None = None,
     variants: bool = True,
@@ -110,7 +108,7 @@ def load(
     Args:
         split: "train", "validation", "test" or "all".
         kind: chairs, lamps or cars; sofas, of which all are "test", are there to surprise.
-        part: "seen" for the first 25 views, to fit; "held_out" for 25 others, to judge by, which
+        part: "support" for the first 25 views, to fit; "query" for 25 others, held out, which
             the training models do not have; "both".
         size: pixels of a side; averaged down from 128.
         views: only the first so many of each.
@@ -125,24 +123,24 @@ def load(
     """
     check_request(split, size)
     _check(kind, part, views, KINDS)
-    told = _cameras(kind)
-    names = [n for n, m in told["models"].items() if split in ("all", m["split"])]
+    table = _cameras(kind)
+    names = [n for n, m in table["models"].items() if split in ("all", m["split"])]
     names = [n for n in names if variants or "~" not in n]
     names = [names[i] for i in spread(len(names), limit)]
-    if part != "seen" and split in ("train", "all"):
+    if part != "support" and split in ("train", "all"):
         raise DataError(f"part = {part!r}: models to train on have no held-out views")
     if not names:
         raise DataError(f"no {kind} in split {split!r}")
-    half = told["views"]
-    which = dict(seen=slice(0, half), held_out=slice(half, None), both=slice(None))[part]
+    half = table["views"]
+    which = dict(support=slice(0, half), query=slice(half, None), both=slice(None))[part]
     pictures, poses = [], []
     for name in names:
-        angles = np.deg2rad(told["models"][name]["views"][which][:views])
+        angles = np.deg2rad(table["models"][name]["views"][which][:views])
         pictures.append(_smaller(_sheet(kind, name)[which][:views], size))
-        poses.append([np.asarray(cameras.orbit(*a, told["distance"])) for a in angles])
+        poses.append([np.asarray(cameras.orbit(*a, table["distance"])) for a in angles])
     source = f"Sweet Home 3D {kind}, rendered"
     about = dict(source=source, licence="CC0-1.0 or CC-BY-3.0, by model", split=split)
-    return _objects(pictures, poses, told["camera_angle_x"], told["radius"], names, **about)
+    return _objects(pictures, poses, table["camera_angle_x"], table["radius"], names, **about)
 
 
 def shapenet(
@@ -150,7 +148,7 @@ def shapenet(
     split: str = "train",
     *,
     kind: str = "chairs",
-    part: str = "seen",
+    part: str = "support",
     size: int = 128,
     views: int | None = None,
     limit: int | None = None,
@@ -160,12 +158,12 @@ def shapenet(
     Next to KIND_splits.json ("chair" for chairs: {"train": [...], "test": [...]}), or in its folder
     KIND, lies a folder per object, with transforms.json (camera_angle_x; frames of file_path and
     transform_matrix) and RGBA pictures. Without a list "val", the last tenth of "train" is our
-    validation. The first 25 views are there to fit, the last 25 to judge by.
+    validation. The first 25 views are the support, the last 25 the query.
 
     Args:
         path: the folder.
         kind: chairs, lamps or cars.
-        part: "seen", "held_out" or "both".
+        part: "support", "query" or "both".
         size: pixels of a side; averaged down.
         split, views, limit: as in `load`.
 
@@ -198,8 +196,8 @@ def shapenet(
         if len(several) > 1:
             raise DataError(f"{root}: several {what} among its objects: {sorted(several)[:4]}")
     half = 25
-    which = dict(seen=slice(0, half), held_out=slice(-half, None), both=slice(None))[part]
-    if part != "seen" and min(counts) < 2 * half:
+    which = dict(support=slice(0, half), query=slice(-half, None), both=slice(None))[part]
+    if part != "support" and min(counts) < 2 * half:
         raise DataError(f"{root}: {min(counts)} views of an object, {2 * half} are needed")
     pictures = [_smaller(u[which][:views], size) for u, _, _ in found]
     poses = [p[which][:views] for _, p, _ in found]
@@ -219,10 +217,10 @@ def _read_json(path: Path):
 def _object(folder: Path) -> tuple[np.ndarray, np.ndarray, float]:
     """Pictures (views, side, side, 3) uint8, poses (views, 4, 4) and angle of view of a folder."""
     file = folder / "transforms.json"
-    told = _read_json(file)
+    table = _read_json(file)
     try:
-        angle = float(told["camera_angle_x"])
-        frames = [(str(f["file_path"]), f["transform_matrix"]) for f in told["frames"]]
+        fov_x = float(table["camera_angle_x"])
+        frames = [(str(f["file_path"]), f["transform_matrix"]) for f in table["frames"]]
         poses = np.array([matrix for _, matrix in frames], np.float64)
         cameras.check_poses(poses, f"{file}: transform_matrix")
     except (KeyError, TypeError):
@@ -230,8 +228,8 @@ def _object(folder: Path) -> tuple[np.ndarray, np.ndarray, float]:
     except ValueError as e:
         text = str(e) if str(e).startswith(str(file)) else f"{file}: transform_matrix: {e}"
         raise DataError(text) from None
-    if not 0 < angle < np.pi:
-        raise DataError(f"{file}: camera_angle_x = {angle}, in (0, pi) is needed")
+    if not 0 < fov_x < np.pi:
+        raise DataError(f"{file}: camera_angle_x = {fov_x}: expected a number in (0, pi)")
     pictures = []
     for name, _ in frames:
         path = folder / (name if name.lower().endswith(".png") else name + ".png")
@@ -248,4 +246,7 @@ def _object(folder: Path) -> tuple[np.ndarray, np.ndarray, float]:
         pictures.append(_on_white(layers))
     if not pictures:
         raise DataError(f"{file}: no frames")
-    return np.stack(pictures), poses, angle
+    return np.stack(pictures), poses, fov_x
+
+
+from_folder = shapenet

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from learnit_utils import unpickle
+from learnit_utils import _unpickle
 from learnit_utils.signals.base import (
     SPLITS,
     DataError,
@@ -12,9 +12,9 @@ from learnit_utils.signals.base import (
     check_request,
     dataset,
     drawn_dataset,
-    resize,
     spread,
 )
+from learnit_utils.signals.transforms import resize
 
 # The modified phantom of Toft 1996, table B.1: value; semi-axes a, b; centre x, y (to the right,
 # downwards); angle of a against x in radians. Lengths are in half picture sides.
@@ -83,7 +83,7 @@ def sinogram(shapes: np.ndarray, angles: np.ndarray, at: np.ndarray) -> np.ndarr
 
     Args:
         shapes: as in `picture`; not clipped.
-        angles: (views,) in radians; geometry as in `observe.tomography`.
+        angles: (views,) in radians; geometry as in `forward.tomography`.
         at: (positions,) of the rays on the detector, in picture sides from its middle.
 
     Source: Kak and Slaney 1988, section 3.1.
@@ -148,8 +148,8 @@ def published(
     check_request(split, size)
     name = Path(file).name
     try:
-        tree = unpickle.read(file, most=2**31)
-    except unpickle.PickleError as e:
+        tree = _unpickle.read(file, most=2**31)
+    except _unpickle.PickleError as e:
         raise DataError(str(e)) from None
     if not isinstance(tree, dict) or not {"data_train", "data_test"} <= set(tree):
         raise DataError(f"{name}: arrays data_train and data_test are needed")
@@ -171,5 +171,8 @@ def published(
             names.append(f"{part}/{i}")
     if not pictures:
         raise DataError(f"{name}: no phantom in split {split!r}")
-    told = dict(source=f"{name}, learnit's phantoms", licence="as the file's owner says")
-    return dataset(pictures, names, **told, split=split)
+    about = dict(source=f"{name}, learnit's phantoms", licence="as the file's owner says")
+    return dataset(pictures, names, **about, split=split)
+
+
+from_folder = published

@@ -8,7 +8,8 @@ from functools import cache
 
 import numpy as np
 
-from learnit_utils import assets
+from learnit_utils import shipped
+from learnit_utils.signals import local
 from learnit_utils.signals.base import (
     DataError,
     Dataset,
@@ -17,14 +18,14 @@ from learnit_utils.signals.base import (
     read_picture,
     split_of,
     spread,
-    square,
 )
+from learnit_utils.signals.transforms import square
 
 ARCHIVE = "natural_photos_178.zip"
 
 
 def _archive() -> dict[str, bytes]:
-    return assets.members(ARCHIVE)
+    return shipped.members(ARCHIVE)
 
 
 @cache
@@ -101,3 +102,6 @@ def _crops(name, picture, count):
         top, left = rng.integers(high - side + 1), rng.integers(wide - side + 1)
         parts[f"{name}#{i}"] = picture[top : top + side, left : left + side]
     return parts
+
+
+from_folder = local.imagenette

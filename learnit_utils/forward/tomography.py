@@ -1,7 +1,7 @@
 """Parallel-beam tomography: line integrals of a picture or a field, and pictures back from them.
 
 Geometry. The picture's side is 1 and pixel (row i, column j) of n x n lies at (i / n, j / n), as in
-`pixels.grid`. Everything turns around pixel (n // 2, n // 2). At angle theta (radians) detector
+`pixels.grid`. Everything rotates about pixel (n // 2, n // 2). At angle theta (radians) detector
 position s and depth t belong to the point
 
     column = middle + s cos(theta) + t sin(theta),   row = middle - s sin(theta) + t cos(theta),
@@ -12,16 +12,23 @@ x picture side. This is scikit-image's geometry; learnit's notebook turns the ot
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.ndimage import map_coordinates
 
+from learnit_utils import evaluate, tasks
+from learnit_utils.evaluate import SGD, Problem
+from learnit_utils.fields import Field
+from learnit_utils.forward import Model
+from learnit_utils.forward.pixels import image_tasks
+from learnit_utils.metrics import decibel
+from learnit_utils.tasks import Split, Tasks
+
 METHODS = ("area", "bilinear", "nearest")
-WINDOWS = ("ramp", "shepp-logan", "cosine", "hamming", "hann")
-AT_ONCE = 8  # views at a time on a GPU
+GPU_BATCH = 8  # views at a time on a GPU
 
 
 def even_angles(views: int) -> np.ndarray:
@@ -31,7 +38,7 @@ def even_angles(views: int) -> np.ndarray:
         ValueError: fewer than one view.
     """
     if views < 1:
-        raise ValueError(f"views = {views}: at least 1")
+        raise ValueError(f"views = {views}: expected an integer >= 1")
     return (np.arange(views) * (np.pi / views)).astype(np.float32)
 
 
@@ -45,17 +52,17 @@ def _known(values) -> bool:
 
 
 def _check(image, angles) -> None:
-    """Refuse what has no line integrals."""
+    """Validate image and angles."""
     if image.ndim != 2 or image.shape[0] != image.shape[1] or image.shape[0] < 2:
-        raise ValueError(f"a picture of shape {image.shape}: (n, n), n at least 2, is needed")
+        raise ValueError(f"image of shape {image.shape}: expected (n, n) with n >= 2")
     _check_angles(angles)
 
 
 def _check_angles(angles) -> None:
     if angles.ndim != 1 or len(angles) < 1:
-        raise ValueError(f"angles of shape {angles.shape}: (views,), at least 1 view, are needed")
+        raise ValueError(f"angles of shape {angles.shape}: expected (views,) with at least 1 view")
     if _known(angles) and not np.isfinite(angles).all():
-        raise ValueError("angles: not all finite")
+        raise ValueError("angles: expected finite numbers")
 
 
 def project(image: jax.Array, angles: jax.Array, method: str = "area") -> jax.Array:
@@ -67,10 +74,11 @@ def project(image: jax.Array, angles: jax.Array, method: str = "area") -> jax.Ar
         method: how a ray meets the pixels.
             "area"      Each line of pixels along the ray is sheared to the ray's direction and
                         shared out over the detectors by overlap. A detector sees the mean over its
-                        width; what the picture holds arrives in full, at every angle.
-            "bilinear"  n points along the ray, interpolated (the turned picture, summed).
+                        width. Mass within n/2 - 2 pixels of the middle is kept at every angle; of
+                        a full square, whose corners fall off the n detectors, up to 9 % is lost.
+            "bilinear"  n points along the ray, interpolated (the rotated picture, summed).
             "nearest"   the same from the nearest pixel (learnit's notebook).
-            The last two miss what lies outside the inscribed circle.
+            The last two also miss what lies outside the inscribed circle along the ray.
 
     Raises:
         ValueError: a picture that is not square, no or non-finite angles, another method.
@@ -78,13 +86,13 @@ def project(image: jax.Array, angles: jax.Array, method: str = "area") -> jax.Ar
     Source: Radon 1917; for "area", the idea of De Man and Basu 2004 (distance-driven projection).
     """
     if method not in METHODS:
-        raise ValueError(f"method = {method!r}: one of {', '.join(METHODS)}")
+        raise ValueError(f"method = {method!r}: expected one of {', '.join(METHODS)}")
     image, angles = jnp.asarray(image), jnp.asarray(angles)
     _check(image, angles)
     image = image.astype(jnp.promote_types(image.dtype, jnp.float32))  # whole numbers too
     angles = angles.astype(image.dtype)
     one = _sheared(image) if method == "area" else _turned(image, METHODS[::-1].index(method))
-    size = None if jax.default_backend() == "cpu" else min(AT_ONCE, len(angles))
+    size = None if jax.default_backend() == "cpu" else min(GPU_BATCH, len(angles))
     return jax.lax.map(one, angles, batch_size=size)
 
 
@@ -147,18 +155,19 @@ def backproject(
         ValueError: a sinogram of another geometry, or as `project`.
     """
     sinogram, angles = jnp.asarray(sinogram), jnp.asarray(angles)
-    _check_sinogram(sinogram, angles, size)
+    check_sinogram(sinogram, angles, size)
     n = sinogram.shape[1]
     # Not `jax.linear_transpose`, which in JAX 0.7 cannot go through a loop.
     _, pull = jax.vjp(lambda u: project(u, angles, method), jnp.zeros((n, n), sinogram.dtype))
     return pull(sinogram)[0]
 
 
-def _check_sinogram(sinogram, angles, size=None) -> None:
+def check_sinogram(sinogram, angles, size=None) -> None:
+    """Raise ValueError unless a sinogram (views, detectors) fits its angles (views,)."""
     _check_angles(angles)
     shape = (len(angles), size or (sinogram.shape[1] if sinogram.ndim == 2 else "detectors"))
     if sinogram.shape != shape:
-        raise ValueError(f"a sinogram of shape {sinogram.shape}, these angles need {shape}")
+        raise ValueError(f"sinogram of shape {sinogram.shape}: expected {shape} for these angles")
 
 
 def project_field(
@@ -178,7 +187,7 @@ def project_field(
     angles, samples = jnp.asarray(angles, jnp.float32), 2 * size if samples is None else samples
     _check_angles(angles)
     if size < 2 or samples < 1:
-        raise ValueError(f"size = {size}, samples = {samples}: at least 2 and 1")
+        raise ValueError(f"size = {size}, samples = {samples}: expected size >= 2, samples >= 1")
     middle, s = (size // 2) / size, jnp.asarray(detector(size), jnp.float32)
     steps = (jnp.arange(samples, dtype=jnp.float32)[:, None] + 0.5) / samples
 
@@ -201,15 +210,16 @@ def project_field(
     return jax.lax.map(one, angles)
 
 
-# --- measurements of tasks ---------------------------------------------------------------------
-def views(count: int, method: str = "area") -> Callable:
-    """The measurement of meta-training: an image task seen from random angles in [0, pi).
+# --- forward models of tasks --------------------------------------------------------------------
+def random_views(count: int, method: str = "area") -> Callable:
+    """The forward model of meta-training: an image task projected at random angles in [0, pi).
 
-    The key draws the angles. To see a task from the same angles in every inner step, as the paper
-    does, the inner loop has to keep its key: `inner.sgd(..., fresh=False)`.
+    The key draws the angles. To measure a task at the same angles in every inner step, as the paper
+    does, the inner loop keeps its key: `inner.sgd(..., resample=False)`. The outer loss draws its
+    own angles.
 
     Returns:
-        measure(f, task, key) for `tasks.regression`, on tasks as from `tasks.images`.
+        forward(f, task, key) for `tasks.regression`, on tasks as from `pixels.image_tasks`.
 
     Raises:
         ValueError: fewer than one view.
@@ -217,25 +227,18 @@ def views(count: int, method: str = "area") -> Callable:
     Source: Tancik et al. 2021, section 4.2; its notebook 2d_ct.
     """
     if count < 1:
-        raise ValueError(f"views = {count}: at least 1")
+        raise ValueError(f"views = {count}: expected an integer >= 1")
 
-    def measure(f, task, key):
+    def forward(f, task, key):
         angles = jax.random.uniform(key, (count,), maxval=jnp.pi)
         n = math.isqrt(len(task.shared))
         both = (f(task.shared), task.each)
         return tuple(project(u.reshape(n, n), angles, method) for u in both)
 
-    return measure
+    return forward
 
 
-class Scan(NamedTuple):
-    """What is different from one scan to the next: `each` of a task."""
-
-    sinogram: jax.Array  # (..., views, n), in value x picture side
-    truth: jax.Array  # (..., n * n, 1), to judge by; no method may look at it
-
-
-def scan(
+def simulate_scan(
     images: jax.Array,
     angles: jax.Array,
     *,
@@ -246,151 +249,96 @@ def scan(
     """Sinograms of pictures as a scanner records them: (count, n, n) -> (count, views, n).
 
     Args:
-        images: what is absorbed per picture side, 0 or more.
+        images: absorption per picture side, 0 or more.
+        angles: (views,) in radians.
         noise: standard deviation of Gaussian noise, in value x picture side.
         key: draws the noise.
+        method: as in `project`.
 
     Raises:
         ValueError: negative or non-finite pictures or noise, noise without a key; or as `project`.
     """
     images, angles = jnp.asarray(images), jnp.asarray(angles)
     if images.ndim != 3 or images.shape[1] != images.shape[2]:
-        raise ValueError(f"pictures of shape {images.shape}: (count, n, n) is needed")
+        raise ValueError(f"images of shape {images.shape}: expected (count, n, n)")
     if not (np.isfinite(images).all() and images.min() >= 0):
-        raise ValueError("pictures: values that are negative or not finite")
+        raise ValueError("images: expected finite values >= 0")
     if not (math.isfinite(noise) and noise >= 0):
-        raise ValueError(f"noise = {noise}: a finite number, 0 or more")
+        raise ValueError(f"noise = {noise}: expected a finite number >= 0")
     if noise and key is None:
         raise ValueError("noise: a key is needed to draw it")
-    seen = _scan(images, angles, method)
-    return seen + noise * jax.random.normal(key, seen.shape) if noise else seen
+    exact = _simulate(images, angles, method)
+    return exact + noise * jax.random.normal(key, exact.shape) if noise else exact
 
 
-_scan = jax.jit(
+_simulate = jax.jit(
     lambda images, angles, method: jax.lax.map(lambda u: project(u, angles, method), images),
     static_argnums=2,
 )
 
 
-def scanned(method: str = "area") -> Callable:
-    """The measurement of a task with each = Scan, shared = (coordinates, angles): its sinogram."""
+def scan_tasks(
+    images: Tasks, views: int, *, noise: float = 0.0, key: jax.Array | None = None
+) -> Tasks:
+    """Image tasks as scans from `views` even angles.
 
-    def measure(f, task, key):
+    Args:
+        images: from `pixels.image_tasks`, square pictures of one channel.
+        views: number of angles, k pi / views.
+        noise, key: as in `simulate_scan`.
+
+    Returns:
+        each = Split(sinogram (count, views, n), picture (count, n * n, 1)), shared = (coordinates,
+        angles).
+    """
+    n = math.isqrt(len(images.shared))
+    angles = jnp.asarray(even_angles(views))
+    sinograms = simulate_scan(images.each.reshape(-1, n, n), angles, noise=noise, key=key)
+    return Tasks(Split(sinograms, images.each), (images.shared, angles))
+
+
+def sinogram_of(method: str = "area") -> Callable:
+    """The forward model of a scan (`scan_tasks`): the field's sinogram, and the measured one."""
+
+    def forward(f, task, key):
         del key
         coords, angles = task.shared
         n = math.isqrt(len(coords))
-        return project(f(coords).reshape(n, n), angles, method), task.each.sinogram
+        return project(f(coords).reshape(n, n), angles, method), task.each.support
 
-    return measure
+    return forward
 
 
-def judged(f: Callable, task, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The field and the truth of such a task: what a reconstruction is judged by."""
+def image_of(f: Callable, task: Tasks, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The field and the true picture of a scan, by which a reconstruction is judged."""
     del key
-    return f(task.shared[0]), task.each.truth
+    return f(task.shared[0]), task.each.query
 
 
-# --- reconstructions without a network ---------------------------------------------------------
-def fbp(sinogram: np.ndarray, angles: np.ndarray, window: str = "ramp") -> np.ndarray:
-    """Filtered backprojection (scikit-image): (views, n) -> (n, n).
-
-    Args:
-        window: on the ramp filter, one of ramp, shepp-logan, cosine, hamming, hann.
-
-    Raises:
-        ValueError: another window, or a sinogram of another geometry.
-    """
-    from skimage.transform import iradon
-
-    n = _ready(sinogram, angles)
-    if window not in WINDOWS:
-        raise ValueError(f"window = {window!r}: one of {', '.join(WINDOWS)}")
-    turns = np.rad2deg(np.asarray(angles, np.float64))
-    return iradon(np.asarray(sinogram, np.float64).T * n, turns, filter_name=window, circle=True)
+# --- as a recipe's forward model ----------------------------------------------------------------
+SCORED_VIEWS = 4  # even angles from which an init is scored
 
 
-def sart(
-    sinogram: np.ndarray, angles: np.ndarray, rounds: int = 4, relaxation: float = 0.15
-) -> np.ndarray:
-    """Simultaneous algebraic reconstruction (scikit-image), values kept in [0, 1].
-
-    Args:
-        rounds: passes over all views.
-        relaxation: step size, in (0, 1].
-
-    Raises:
-        ValueError: no rounds, another relaxation, or a sinogram of another geometry.
-
-    Source: Andersen and Kak 1984.
-    """
-    from skimage.transform import iradon_sart
-
-    n = _ready(sinogram, angles)
-    if rounds < 1:
-        raise ValueError(f"rounds = {rounds}: at least 1")
-    if not 0 < relaxation <= 1:
-        raise ValueError(f"relaxation = {relaxation}: in (0, 1]")
-    turns, image = np.rad2deg(np.asarray(angles, np.float64)), None
-    for _ in range(rounds):
-        image = iradon_sart(
-            np.asarray(sinogram, np.float64).T * n,
-            turns,
-            image=image,
-            clip=(0, 1),
-            relaxation=relaxation,
-        )
-    return image
+@lru_cache
+def scan_problem(field: Field) -> Problem:
+    """Fit a sinogram; judge the picture."""
+    return Problem(*(tasks.regression(field, m) for m in (sinogram_of(), image_of)))
 
 
-def tv(
-    sinogram: np.ndarray, angles: np.ndarray, weight: float = 1e-3, rounds: int = 200
-) -> np.ndarray:
-    """Least squares with total variation, values in [0, 1], by accelerated proximal gradient.
-
-    Minimises ||A u - p||^2 / 2 + weight TV(u) over pictures u; the proximal step is scikit-image's
-    `denoise_tv_chambolle`.
-
-    Args:
-        weight: of the total variation.
-        rounds: iterations.
-
-    Raises:
-        ValueError: a weight or rounds that cannot be, or a sinogram of another geometry.
-
-    Source: Beck and Teboulle 2009 (FISTA, and its use for total variation).
-    """
-    from skimage.restoration import denoise_tv_chambolle
-
-    n = _ready(sinogram, angles)
-    if not (math.isfinite(weight) and weight > 0) or rounds < 1:
-        raise ValueError(f"weight = {weight}, rounds = {rounds}: above 0, at least 1")
-    p, angles = jnp.asarray(sinogram, jnp.float32), jnp.asarray(angles)
-    u = np.random.default_rng(0).random((n, n)).astype(np.float32)
-    for _ in range(20):  # power iteration: the largest eigenvalue of A^T A
-        u = np.asarray(_adjoint(_forward(u / np.linalg.norm(u), angles), angles))
-    step = 0.95 / float(np.linalg.norm(u))
-    u = ahead = np.zeros((n, n), np.float32)
-    momentum = 1.0
-    for _ in range(rounds):
-        slope = np.asarray(_adjoint(_forward(ahead, angles) - p, angles))
-        new = denoise_tv_chambolle(ahead - step * slope, weight=step * weight, max_num_iter=30)
-        new = np.clip(new, 0, 1).astype(np.float32)
-        after = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
-        u, ahead, momentum = new, new + (momentum - 1) / after * (new - u), after
-    return u
+def _score(learned, settings, init, data) -> float:
+    """Mean PSNR in dB of pictures after the inner steps on sinograms of `SCORED_VIEWS` angles."""
+    scans, steps = scan_tasks(data, SCORED_VIEWS), settings.inner_steps
+    problem, lr = scan_problem(learned.field), settings.inner_lr
+    done = evaluate.progress(problem, init, scans, SGD, lr, steps, steps)
+    return float(decibel(done.held_out[:, -1]).mean())
 
 
-RECONSTRUCTIONS = {"fbp": fbp, "sart": sart, "tv": tv}  # (sinogram, angles, **settings) -> (n, n)
-
-
-def _ready(sinogram, angles) -> int:
-    """The number of detectors, all checked."""
-    sinogram, angles = np.asarray(sinogram), np.asarray(angles)
-    _check_sinogram(sinogram, angles)
-    if not np.isfinite(sinogram).all():
-        raise ValueError("sinogram: values that are not finite")
-    return sinogram.shape[1]
-
-
-_forward = jax.jit(project, static_argnames="method")
-_adjoint = jax.jit(backproject, static_argnames=("size", "method"))
+MODELS = {
+    "tomography": Model(
+        forward=lambda s: random_views(s.views),
+        tasks=lambda load, split: image_tasks(load(split)),
+        problem=lambda field, s: scan_problem(field),
+        score=_score,
+        resample=False,  # a scanner's angles are those of the task in all its steps
+    )
+}

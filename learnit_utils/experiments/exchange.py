@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from learnit_utils import assets, fields, weights
+from learnit_utils import _files, fields
+from learnit_utils._unpickle import PickleError, line, read
+from learnit_utils.experiments import store
 from learnit_utils.fields import Layer
-from learnit_utils.unpickle import PickleError, line, read
 
 
 def _order(module: str) -> list:
@@ -69,7 +70,7 @@ def convert(
 
     Raises:
         PickleError: the file is not such a checkpoint.
-        WeightsError, ValueError: a target or setting that cannot be.
+        StoreError, ValueError: a target or setting that cannot be.
     """
     try:
         theta = layers(read(source))
@@ -90,5 +91,5 @@ def convert(
         dims=theta[0].w.shape[0],
         offset=offset,
     )
-    origin = dict(file=Path(source).name, sha256=assets.sha256(Path(source)))
-    weights.save(target, field, theta, method="imported", origin=origin)
+    origin = dict(file=Path(source).name, sha256=_files.sha256(Path(source)))
+    store.save(target, field, theta, method="imported", origin=origin)

@@ -20,11 +20,11 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from learnit_utils import chapter as report
-from learnit_utils.assets import sha256
-from learnit_utils.parameters import ParameterError, nearest, read_schema, resolve
+from learnit_utils._files import sha256
+from learnit_utils.book import report
+from learnit_utils.book.parameters import ParameterError, nearest, read_schema, resolve
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parent.parent
 
 
 # --- what there is to run ---------------------------------------------------------------------

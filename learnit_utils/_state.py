@@ -1,4 +1,4 @@
-"""Training state on disk: one file, whole or not there, with a hash over everything in it."""
+"""Pytrees of arrays on disk: one file, whole or not there, with a hash over everything in it."""
 
 import hashlib
 import json
@@ -11,11 +11,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as read_tensors
 from safetensors.numpy import save as tensors
 
-from learnit_utils import assets
+from learnit_utils import _files
 
 
-class CheckpointError(ValueError):
-    """A state that is damaged or belongs to something else; the message is one line."""
+class StateError(ValueError):
+    """A file that is damaged or holds something else; the message is one line."""
 
 
 def digest(arrays: dict[str, np.ndarray], text: str = "") -> str:
@@ -43,7 +43,7 @@ def save(path: Path, tree: Any, info: dict[str, Any]) -> None:
     """
     arrays, text = _named(tree), json.dumps(info, sort_keys=True)
     metadata = {"info": text, "sha256": digest(arrays, text)}
-    assets.write(Path(path), tensors(arrays, metadata))
+    _files.write(Path(path), tensors(arrays, metadata))
 
 
 def load(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
@@ -54,7 +54,7 @@ def load(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
         like: a pytree of the same structure; leaves whose shape may differ are given as None.
 
     Raises:
-        CheckpointError: the file is damaged, or holds another structure, shape or type.
+        StateError: the file is damaged, or holds another structure, shape or type.
     """
     arrays, info = read(path)
     paths, structure = jax.tree_util.tree_flatten_with_path(like, is_leaf=lambda x: x is None)
@@ -62,21 +62,19 @@ def load(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
     for keys, leaf in paths:
         name = jax.tree_util.keystr(keys)
         if name not in arrays:
-            raise CheckpointError(f"{path}: no {name} in it")
+            raise StateError(f"{path}: no {name} in it")
         found = arrays.pop(name)
         if leaf is not None and (found.shape, found.dtype) != (np.shape(leaf), _dtype(leaf)):
             wanted = f"{_dtype(leaf)}{list(np.shape(leaf))}"
-            raise CheckpointError(
-                f"{path}: {name} is {found.dtype}{list(found.shape)}, not {wanted}"
-            )
+            raise StateError(f"{path}: {name} is {found.dtype}{list(found.shape)}, not {wanted}")
         leaves.append(found)
     if arrays:
-        raise CheckpointError(f"{path}: {min(arrays)} in it belongs to something else")
+        raise StateError(f"{path}: {min(arrays)} in it belongs to something else")
     return jax.tree.unflatten(structure, leaves), info
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays and the JSON of a file that `save` wrote; CheckpointError if it is damaged."""
+    """The arrays and the JSON of a file that `save` wrote; StateError if it is damaged."""
     data = Path(path).read_bytes()
     try:
         size = int.from_bytes(data[:8], "little")
@@ -87,7 +85,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError, MemoryError):
         intact, arrays, info = False, {}, {}
     if not intact:
-        raise CheckpointError(f"{path}: damaged, its hash does not agree with its content")
+        raise StateError(f"{path}: damaged, its hash does not agree with its content")
     return arrays, info
 
 

@@ -1,10 +1,10 @@
-"""Portraits of the core, drawn from its own objects: what flows where, who calls whom."""
+"""Diagrams of the core, drawn from its own objects: what flows where, who calls whom."""
 
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from learnit_utils import diagrams
+from learnit_utils.book import _drawing
 from learnit_utils.fields import Field, Theta
 from learnit_utils.tasks import Tasks
 
@@ -28,7 +28,7 @@ def data_flow(source: tuple[int, int], size: int, tasks: Tasks) -> Figure:
         "loss": ("loss\nMSE", 4, 1, "goal"),
     }
     arrows = [("face", "crop"), ("crop", "image"), ("image", "x"), ("x", "field"), ("image", "y")]
-    return diagrams.flow(boxes, [*arrows, ("y", "loss"), ("field", "loss")])
+    return _drawing.flow(boxes, [*arrows, ("y", "loss"), ("field", "loss")])
 
 
 def network(field: Field, theta: Theta) -> Figure:
@@ -39,7 +39,7 @@ def network(field: Field, theta: Theta) -> Figure:
         str(i): (f"layer {i + 1}\n{tuple(layer.w.shape)}", i, 0, "weights")
         for i, layer in enumerate(theta)
     }
-    return diagrams.flow(boxes, [(str(i), str(i + 1), act) for i in range(last)])
+    return _drawing.flow(boxes, [(str(i), str(i + 1), act) for i in range(last)])
 
 
 def gradient_path(method: str, steps: int = 2) -> Figure:
@@ -53,14 +53,14 @@ def gradient_path(method: str, steps: int = 2) -> Figure:
     boxes: dict[str, Any] = {str(k): (rf"$\theta_{k}$", k, 0, "weights") for k in range(steps + 1)}
     descend = [(str(k), str(k + 1), rf"$-\alpha\nabla L_T(\theta_{k})$") for k in range(steps)]
     if method == "reptile":
-        return diagrams.flow(boxes, [*descend, (end, "0", rf"$\theta_0 - \theta_{end}$", "dashed")])
+        return _drawing.flow(boxes, [*descend, (end, "0", rf"$\theta_0 - \theta_{end}$", "dashed")])
     boxes["L"] = (rf"$L_T(\theta_{end})$", steps + 1, 0, "goal")
     after = ("L", end, rf"$\nabla L_T(\theta_{end})$", "dashed")
     back = [(end, "0", "copied as it is", "dashed")]
     if method == "maml":
         factor = r"$I - \alpha\nabla^2 L_T(\theta_{%d})$"
         back = [(str(k + 1), str(k), factor % k, "dashed") for k in range(steps)]
-    return diagrams.flow(boxes, [*descend, (end, "L"), after, *back])
+    return _drawing.flow(boxes, [*descend, (end, "L"), after, *back])
 
 
 def outer_step() -> Figure:
@@ -80,7 +80,7 @@ def outer_step() -> Figure:
         ("train", "train", "Adam moves the start"),
     ]
     loops = [(0, 10, "every outer step"), (2, 8, "every task"), (3, 5, "k = 0, ..., K - 1")]
-    return diagrams.sequence(actors, messages, loops=loops)
+    return _drawing.sequence(actors, messages, loops=loops)
 
 
 def run_states() -> Figure:
@@ -106,4 +106,4 @@ def run_states() -> Figure:
         ("killed", "resumed", "run again"),
         ("resumed", "running", "state read"),
     ]
-    return diagrams.flow(states, moves)
+    return _drawing.flow(states, moves)

@@ -1,4 +1,4 @@
-"""What a chapter reports: results beside published numbers, claims, and where they come from.
+"""A chapter's report: results beside published numbers, claims, and where they come from.
 
 Under `learnit run` the report is written to results/NN_name.json as it grows; in a live session
 it is only kept in memory. `summary()` shows it at the end of the page.
@@ -14,7 +14,13 @@ from typing import Any
 
 RUN = "LEARNIT_RUN"  # set by the runner: JSON with profile, parameters, commit, results (a path)
 
+KINDS = ("paper", "law", "finding")
+
 _report: dict[str, Any] = {}
+
+
+class LawError(AssertionError):
+    """A law that does not hold, which stops the build."""
 
 
 def running() -> dict[str, Any] | None:
@@ -28,7 +34,7 @@ def folder() -> Path:
     return Path(run["results"]).parent.parent if run and run.get("results") else Path("runs")
 
 
-def start(name: str) -> None:
+def open(name: str) -> None:
     """Open the report of a chapter, forgetting what this kernel reported before."""
     import jax
 
@@ -52,12 +58,15 @@ def start(name: str) -> None:
     _write()
 
 
-def uses(dataset) -> Any:
-    """Note a Dataset's source and hash in the report; returns the Dataset."""
-    where = dataset.provenance
-    _opened()["provenance"]["data_sha256"][where["source"]] = where["data_sha256"]
+def uses(data) -> Any:
+    """Note a data set's source, split, size and hash in the report; returns the data set."""
+    where = data.provenance
+    arrays = getattr(data, "arrays", getattr(data, "pictures", None))
+    size = "" if arrays is None else f", {arrays.shape[-3]}x{arrays.shape[-2]}"
+    name = f"{where['source']}, {where['split']}{size} ({where['count']})"
+    _opened()["provenance"]["data_sha256"][name] = where["data_sha256"]
     _write()
-    return dataset
+    return data
 
 
 def record(
@@ -68,6 +77,7 @@ def record(
     scale: str,
     paper: float | None = None,
     source: str | None = None,
+    kept: Mapping[str, Any] | None = None,
 ) -> float:
     """Report a measured number, beside the published one where there is one.
 
@@ -77,6 +87,7 @@ def record(
         unit: "dB", "bit/pixel", ... or "" for a pure number.
         scale: the data and size it was measured at, for example "one photograph, 64x64 RGB".
         paper: the published value; needs a `source` that says where it stands.
+        kept: where the number was measured, if not in this run; see `results.Results.origin`.
 
     Returns:
         The value, as a float.
@@ -86,33 +97,56 @@ def record(
     """
     value = float(value)
     if not math.isfinite(value):
-        raise ValueError(f"{name} = {value}: a finite number is needed")
+        raise ValueError(f"{name} = {value}: expected a finite number")
     if (paper is None) != (source is None):
         raise ValueError(f"{name}: a published value and its source go together")
     entry = dict(name=name, value=value, unit=unit, paper=paper, source=source, scale=scale)
-    _replace("results", "name", entry)
+    _replace("results", "name", entry | dict(kept=dict(kept) if kept else None))
     return value
 
 
-def records(name: str, values: Mapping[str, Any], unit: str, *, scale: str) -> None:
+def records(
+    name: str,
+    values: Mapping[str, Any],
+    unit: str,
+    *,
+    scale: str,
+    kept: Mapping[str, Any] | None = None,
+) -> None:
     """Report several measured numbers, each as NAME/KEY.
 
     Args:
         values: key -> number, or an `evaluate.Interval`, whose half width joins the scale.
-        name, unit, scale: as in `record`.
+        name, unit, scale, kept: as in `record`.
     """
     for key, value in values.items():
         half = getattr(value, "half", None)
         if half is None:
-            record(f"{name}/{key}", value, unit, scale=scale)
+            record(f"{name}/{key}", value, unit, scale=scale, kept=kept)
         else:
-            where = f"{scale}, 95 % interval ± {half:.2g}"
-            record(f"{name}/{key}", value.mean, unit, scale=where)
+            where = f"{scale}, {value.level:.0%} interval ± {half:.2g}".replace("%", " %")
+            record(f"{name}/{key}", value.mean, unit, scale=where, kept=kept)
 
 
-def claim(id: str, statement: str, holds: bool) -> None:
-    """Report whether a claim holds here. One that does not is shown as such, never hidden."""
-    _replace("claims", "id", dict(id=id, statement=statement, holds=bool(holds)))
+def claim(id: str, statement: str, holds: bool, kind: str = "finding") -> None:
+    """Report whether a claim holds here. One that does not is shown as such, never hidden.
+
+    Args:
+        id: a short name.
+        statement: the claim, as a sentence.
+        holds: whether it does.
+        kind: "paper" for what a paper claims, "finding" for what this book found, "law" for what
+            must hold.
+
+    Raises:
+        LawError: a law that does not hold.
+        ValueError: an unknown kind.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind = {kind!r}: expected one of {', '.join(KINDS)}")
+    _replace("claims", "id", dict(id=id, statement=statement, holds=bool(holds), kind=kind))
+    if kind == "law" and not holds:
+        raise LawError(f"{id}: {statement}: does not hold")
 
 
 def table(head: list[str], rows: list[list], note: str = ""):
@@ -140,19 +174,23 @@ def summary():
     from IPython.display import Markdown
 
     report = _opened()
-    claims = [[c["statement"], "yes" if c["holds"] else "**no**"] for c in report["claims"]]
+    claims = [
+        [c["kind"], c["statement"], "yes" if c["holds"] else "**no**"] for c in report["claims"]
+    ]
     results = []
     for r in report["results"]:
         paper = "" if r["paper"] is None else f"{r['paper']:g} ({r['source']})"
-        results.append([words(r["name"]), f"{r['value']:.4g} {r['unit']}", paper, r["scale"]])
-    held = table(["claim", "holds here"], claims)
-    numbers = table(["measured", "ours", "published", "scale"], results)
+        where = "here" if r["kept"] is None else f"{r['kept']['date']}, {r['kept']['commit']}"
+        ours = f"{r['value']:.4g} {r['unit']}"
+        results.append([words(r["name"]), ours, paper, r["scale"], where])
+    held = table(["kind", "claim", "holds here"], claims)
+    numbers = table(["quantity", "ours", "published", "scale", "measured"], results)
     return Markdown(f"{held.data}\n\n{numbers.data}")
 
 
 def _opened() -> dict[str, Any]:
     if not _report:
-        raise RuntimeError('chapter.start("NN_name") comes first')
+        raise RuntimeError('report.open("NN_name") comes first')
     return _report
 
 

@@ -1,11 +1,12 @@
-"""The `learnit` command: list, params, run, train, import-weights, verify."""
+"""The `learnit` command: list, params, run, train, import-weights, ship-results, verify."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from learnit_utils import assets, runner
-from learnit_utils.parameters import ParameterError, read_schema
+from learnit_utils import shipped
+from learnit_utils.book import runner
+from learnit_utils.book.parameters import ParameterError, read_schema
 
 EPILOG = """chapter parameters follow as --NAME VALUE; `learnit params CHAPTER` lists them.
 exit status: 0 done, 1 a chapter or a file failed, 2 refused before anything started."""
@@ -41,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser(
         "train", help="meta-train one of the shipped starts, or go on with it"
     )
-    train.add_argument("name", help="a recipe of learnit_utils.recipes")
+    train.add_argument("name", help="a recipe of learnit_utils.experiments.registry")
     train.add_argument("--out", type=Path, default=Path("runs"), help="folder of the state (runs)")
     train.add_argument("--into", type=Path, help="folder of the weights (default: OUT/NAME)")
     train.add_argument("--steps", type=int, help="outer steps instead of the recipe's")
@@ -61,6 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     pickled.add_argument("--omega0", type=float, required=True, help="omega0 of the first layer")
     pickled.add_argument("--hidden-omega0", type=float, help="of the others (default: the same)")
     pickled.add_argument("--offset", type=float, default=0.5, help="added to the output (0.5)")
+    kept = commands.add_parser("ship-results", help="take measured pieces into the package")
+    kept.add_argument("folder", type=Path, help="pieces/STUDY in the folder of a run")
     commands.add_parser("verify", help="hash every shipped file against its manifest")
     return parser
 
@@ -121,21 +124,24 @@ def _run(a: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _train(a: argparse.Namespace) -> int:
-    import dataclasses
+    from learnit_utils.experiments import recipe as recipes
+    from learnit_utils.experiments import run
+    from learnit_utils.experiments.registry import RECIPES
 
-    from learnit_utils import recipes
-
-    if a.name not in recipes.RECIPES:
-        raise ParameterError(f"{a.name!r:.60}: one of {', '.join(recipes.RECIPES)}")
+    if a.name not in RECIPES:
+        raise ParameterError(f"{a.name!r:.60}: expected one of {', '.join(RECIPES)}")
     if a.steps is not None and a.steps < 1:
-        raise ParameterError(f"--steps = {a.steps}: at least 1")
-    recipe = recipes.changed(recipes.RECIPES[a.name], a.set)
+        raise ParameterError(f"--steps = {a.steps}: expected an integer >= 1")
+    try:
+        recipe = recipes.changed(RECIPES[a.name], a.set)
+    except recipes.RecipeError as e:
+        raise ParameterError(str(e)) from None
     if a.steps is not None:
-        recipe = dataclasses.replace(recipe, steps=a.steps)
+        recipe = recipes.with_changes(recipe, steps=a.steps)
     for folder in (a.out, a.into or a.out):
         runner.check_out(folder)
     try:
-        print(recipes.execute(a.name, recipe, a.out, a.into, resume=not a.anew))
+        print(run.execute(a.name, recipe, a.out, a.into, resume=not a.anew))
     except KeyboardInterrupt:
         where = a.out / a.name
         print(f"\nlearnit: stopped; {where} keeps the last saved state", file=sys.stderr)
@@ -147,11 +153,11 @@ def _train(a: argparse.Namespace) -> int:
 
 
 def _import(a: argparse.Namespace) -> int:
-    from learnit_utils import pickles
+    from learnit_utils.experiments import exchange
 
     try:
         settings = dict(omega0=a.omega0, hidden_omega0=a.hidden_omega0, offset=a.offset)
-        pickles.convert(a.source, a.target, **settings)
+        exchange.convert(a.source, a.target, **settings)
     except (ValueError, OSError) as e:
         print(f"learnit: {str(e).splitlines()[0]}", file=sys.stderr)
         return 1
@@ -159,8 +165,19 @@ def _import(a: argparse.Namespace) -> int:
     return 0
 
 
+def _ship_results(a: argparse.Namespace) -> int:
+    from learnit_utils.book import results
+
+    try:
+        print(results.ship(a.folder))
+    except (ValueError, OSError) as e:
+        print(f"learnit: {str(e).splitlines()[0]}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def _verify() -> int:
-    rows = assets.verify()
+    rows = shipped.verify()
     for name, problem in rows:
         print(f"{'ok' if problem is None else 'BAD':4} {name}{f': {problem}' if problem else ''}")
     bad = sum(problem is not None for _, problem in rows)
@@ -181,6 +198,8 @@ def main(argv: list[str] | None = None) -> int:
             return _train(a)
         if a.command == "import-weights":
             return _import(a)
+        if a.command == "ship-results":
+            return _ship_results(a)
         if a.command == "params":
             return _params(a.chapter)
         return _list() if a.command == "list" else _verify()

@@ -114,10 +114,10 @@ def explore(draw: Callable[..., np.ndarray], name: str, values: Sequence, *, uni
         unit: of the values.
         how: passed to `frame_slider` (alt is needed).
     """
-    from learnit_utils import chapter
+    from learnit_utils.book import report
 
     labels = [f"{name} = {v:g} {unit}".strip() for v in values]
-    if chapter.running():
+    if report.running():
         return frame_slider([draw(v) for v in values], labels, name=name, **how)
     import ipywidgets
 

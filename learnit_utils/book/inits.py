@@ -1,0 +1,60 @@
+"""The inits that a chapter's parameter `weights` names: shipped, trained now, or from a folder."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from learnit_utils.book import report
+from learnit_utils.experiments import run, store
+from learnit_utils.experiments.recipe import Recipe, with_changes
+from learnit_utils.experiments.registry import RECIPES
+from learnit_utils.experiments.store import SNAPSHOTS, SUFFIX, Trained
+
+
+def load_or_train(choice: str, name: str, **changes) -> Trained:
+    """A trained init.
+
+    Args:
+        choice: "book" for one that ships; "train" to run the recipe now, its state kept in the
+            run's folder under a name that goes with the settings; else a weight file, or a folder
+            that holds NAME.safetensors.
+        name: of the recipe.
+        changes: settings to replace in the recipe, for "train".
+
+    Raises:
+        StoreError: nothing usable there.
+    """
+    if choice == "book":
+        return store.load(name)
+    if choice == "train":
+        recipe = with_changes(RECIPES[name], **changes)
+        live = report.running() is None  # a page shows how it ended instead of a bar
+        return store.load(run.execute(name, recipe, _folder(recipe), progress=live))
+    folder, file = Path(choice).expanduser(), name + SUFFIX
+    places = (folder / file, folder / name / file) if folder.is_dir() else (folder,)
+    return store.load(next((p for p in places if p.exists()), places[0]))
+
+
+def snapshots(choice: str, name: str, **changes) -> dict[int, Trained]:
+    """The snapshots of a run, {outer step: init}, the finished one last.
+
+    Arguments as for `load_or_train`; from a folder, whatever lies in its folder `snapshots`.
+    """
+    end = load_or_train(choice, name, **changes)
+    steps = end.trained_by().snapshots
+    if choice == "book":
+        found = {s: store.load(f"{SNAPSHOTS}/{name}_{s}") for s in steps}
+    else:
+        given = Path(choice).expanduser()
+        if choice == "train":
+            given = _folder(with_changes(RECIPES[name], **changes))
+        files = {s: f"{SNAPSHOTS}/{name}_{s}{SUFFIX}" for s in steps}
+        places = [(s, folder / f) for s, f in files.items() for folder in (given, given / name)]
+        found = {s: store.load(path) for s, path in places if path.exists()}
+    return {**found, end.info["steps"]: end}
+
+
+def _folder(recipe: Recipe) -> Path:
+    """Where a chapter trains a recipe: a folder that goes with its settings."""
+    settings = json.dumps(recipe.settings(), sort_keys=True)
+    return report.folder() / "training" / hashlib.sha256(settings.encode()).hexdigest()[:12]

@@ -1,0 +1,325 @@
+"""The one protocol: choose per init on validation tasks, then report on test tasks, in pairs.
+
+Every init gets the optimizer, the step size and the stopping step at which it is best on validation
+tasks, out of one grid and one cap. Then, and only then, it is measured on test tasks, and two inits
+are compared task by task. Each measured piece is filed under the content of all that it depends on
+(`content.digest`), so a `Pieces` that keeps them can never return those of another init.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import product
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from learnit_utils import evaluate
+from learnit_utils.evaluate import Interval, Problem, interval
+from learnit_utils.experiments.content import digest
+from learnit_utils.inner import Init
+from learnit_utils.metrics import decibel
+from learnit_utils.tasks import Tasks
+
+DIGITS = 4  # of a kept value
+Grid = Mapping[str, tuple[optax.GradientTransformation, Sequence[float]]]
+
+
+def grid(sgd: Sequence[float] = (), adam: Sequence[float] = ()) -> Grid:
+    """The optimizers of the book and the step sizes to try, as a Study takes them."""
+    both = {"SGD": (evaluate.SGD, tuple(sgd)), "Adam": (evaluate.ADAM, tuple(adam))}
+    return {name: pair for name, pair in both.items() if pair[1]}
+
+
+def mean_psnr(errors: np.ndarray) -> np.ndarray:
+    """PSNR in dB, mean over all but the first two axes: (tasks, marks, ...) -> (tasks, marks)."""
+    psnr = decibel(errors)
+    return psnr.mean(axis=tuple(range(2, psnr.ndim)))
+
+
+# --- pieces -----------------------------------------------------------------------------------
+class Pieces:
+    """Results of functions, computed once each; subclasses keep them in files.
+
+    A result is found again by the content of its function and arguments.
+    """
+
+    def __init__(self):
+        self._values: dict[str, Any] = {}
+
+    def call(
+        self, study: str, about: Mapping[str, Any], function: Callable, *args, cost: float = 1
+    ):
+        """function(*args), or its kept result.
+
+        Args:
+            study: of the file that keeps it.
+            about: what the piece is, for people; it does not identify it.
+            function: returns JSON; deterministic.
+            args: by their content (`content.digest`) a result is found again.
+            cost: how much work it is, compared with other pieces of the study.
+        """
+        del study, about, cost
+        key = digest(function, *args)
+        if key not in self._values:
+            self._values[key] = function(*args)
+        return self._values[key]
+
+
+# --- a study ----------------------------------------------------------------------------------
+class Contender(NamedTuple):
+    """An init in a study, or several seeds of it."""
+
+    seeds: Sequence[Any]  # Init, weights, or a function of no arguments that makes one
+    problem: Problem | None = None  # the study's, unless it has one of its own
+
+
+class Choice(NamedTuple):
+    """What validation chose for an init."""
+
+    optimizer: str
+    lr: float
+    step: int
+    at_edge: bool  # the step size is the smallest or largest tried
+    value: float  # the mean on validation tasks there
+
+
+class Row(NamedTuple):
+    """One number of a table of scores."""
+
+    init: str
+    seed: int
+    task: int
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Study:
+    """Choose on validation, report on test.
+
+    Attributes:
+        name: of the results that are kept.
+        problem: what a fit may use, and what judges it.
+        inits: name -> `Contender`, or a sequence of seeds of an init.
+        grid: name -> (optax transform of unit step size, step sizes to try).
+        validation: tasks on which everything is chosen, by the first seed of an init.
+        test: tasks that are reported, or one set for each seed.
+        cap: the most steps that any init may take.
+        every: steps between two looks at the held-out error; a divisor of cap.
+        metrics: name -> function of held-out errors (tasks, marks, ...) -> (tasks, marks), larger
+            is better.
+        early_stop: whether the stopping step is chosen too; otherwise it is the cap.
+        key: feeds what the loss draws; key 0 unless given.
+        pieces: where measured pieces are kept.
+    """
+
+    name: str
+    problem: Problem
+    inits: Mapping[str, Any]
+    grid: Grid
+    validation: Tasks
+    test: Tasks | Sequence[Tasks]
+    cap: int
+    every: int
+    metrics: Mapping[str, Callable] = field(default_factory=lambda: {"psnr": mean_psnr})
+    early_stop: bool = True
+    key: jax.Array | None = None
+    pieces: Pieces = field(default_factory=Pieces)
+
+    def __post_init__(self):
+        if self.every < 1 or self.cap < 1 or self.cap % self.every:
+            raise ValueError(
+                f"cap = {self.cap}, every = {self.every}: expected a multiple of every"
+            )
+        if not self.inits or not any(lrs for _, lrs in self.grid.values()):
+            raise ValueError("inits, grid: expected at least one init and one step size")
+
+    # --- what is measured ---------------------------------------------------------------------
+    def contender(self, name: str) -> Contender:
+        """An init with the problem it is fitted by."""
+        entry = self.inits[name]
+        seeds, problem = entry if isinstance(entry, Contender) else (entry, None)
+        return Contender(seeds, problem or self.problem)
+
+    def init(self, name: str, seed: int = 0) -> Init:
+        """An init by name."""
+        return _made(self.contender(name).seeds[seed])
+
+    def curve(self, name: str, optimizer: str, lr: float) -> dict[str, np.ndarray]:
+        """Metric -> mean over validation tasks at steps 0, every, ... cap."""
+        seeds, problem = self.contender(name)
+        args = (seeds[0], problem, self.grid[optimizer][0], lr, self.validation)
+        about = dict(init=name, optimizer=optimizer, lr=lr, of="validation")
+        cost = self.cap * self.validation.count
+        kept = self._call(about, _mean_curve, *args, self.cap, self.every, cost=cost)
+        return {metric: np.array(values, np.float64) for metric, values in kept.items()}
+
+    def course(self, name: str, choice: Choice, seed: int = 0) -> dict[str, np.ndarray]:
+        """Metric -> (test tasks, marks) at steps 0, every, ... cap, by a choice's optimizer."""
+        seeds, problem = self.contender(name)
+        tasks = self._test(seed)
+        args = (seeds[seed], problem, self.grid[choice.optimizer][0], choice.lr, tasks)
+        about = dict(init=name, seed=seed, optimizer=choice.optimizer, lr=choice.lr, of="course")
+        cost = self.cap * tasks.count
+        kept = self._call(about, _course, *args, self.cap, self.every, cost=cost)
+        return {metric: np.array(values, np.float64) for metric, values in kept.items()}
+
+    def at(self, name: str, choice: Choice, seed: int = 0) -> dict[str, np.ndarray]:
+        """Metric -> (test tasks,) at the step of a choice."""
+        seeds, problem = self.contender(name)
+        tasks = self._test(seed)
+        args = (seeds[seed], problem, self.grid[choice.optimizer][0], choice.lr, tasks)
+        about = dict(init=name, seed=seed, optimizer=choice.optimizer, lr=choice.lr)
+        about |= dict(step=choice.step, of="test")
+        kept = self._call(about, _at_step, *args, choice.step, cost=choice.step * tasks.count)
+        return {metric: np.array(values, np.float64) for metric, values in kept.items()}
+
+    def _call(self, about, function, *args, cost):
+        args = (*args, dict(self.metrics), self.key)
+        return self.pieces.call(self.name, about, function, *args, cost=cost)
+
+    def _test(self, seed: int) -> Tasks:
+        return self.test if isinstance(self.test, Tasks) else self.test[seed]
+
+    # --- choose and report --------------------------------------------------------------------
+    def tried(self) -> list[tuple[str, float]]:
+        """(optimizer, step size) of the whole grid."""
+        return [(name, lr) for name, (_, lrs) in self.grid.items() for lr in lrs]
+
+    @cached_property
+    def _first_metric(self) -> str:
+        return next(iter(self.metrics))
+
+    def choose_one(self, name: str, by: str | None = None) -> Choice:
+        """The best optimizer, step size and step of one init on validation tasks.
+
+        Raises:
+            ValueError: every fit of the grid diverges.
+        """
+        by, best = by or self._first_metric, None
+        for optimizer, lr in self.tried():
+            values = self.curve(name, optimizer, lr)[by]
+            steps = np.arange(len(values)) if self.early_stop else np.array([len(values) - 1])
+            usable = [k for k in steps if np.isfinite(values[k])]
+            if not usable:
+                continue
+            mark = max(usable, key=lambda k: values[k])
+            if best is None or values[mark] > best.value:
+                lrs = self.grid[optimizer][1]
+                edge = len(lrs) > 1 and lr in (min(lrs), max(lrs))
+                best = Choice(optimizer, lr, int(mark) * self.every, edge, float(values[mark]))
+        if best is None:
+            raise ValueError(f"{self.name}: every fit of {name} diverges, on the whole grid")
+        return best
+
+    def choose(self, by: str | None = None) -> dict[str, Choice]:
+        """init -> what is best for it on validation tasks, by a metric (the first unless given)."""
+        return {name: self.choose_one(name, by) for name in self.inits}
+
+    def score(self, choice: Mapping[str, Choice]) -> "Scores":
+        """Every seed of the chosen inits on test tasks, each at its choice."""
+        rows = []
+        for name, chosen in choice.items():
+            for seed in range(len(self.contender(name).seeds)):
+                for metric, values in self.at(name, chosen, seed).items():
+                    rows += [Row(name, seed, i, metric, float(v)) for i, v in enumerate(values)]
+        return Scores(rows)
+
+
+def _made(seed: Any) -> Init:
+    return Init.of(seed() if callable(seed) else seed)
+
+
+def _progress(seed, problem, optimizer, lr, tasks, steps, every, metrics, key):
+    errors = evaluate.progress(problem, _made(seed), tasks, optimizer, lr, steps, every, key)
+    return {name: metric(errors.held_out) for name, metric in metrics.items()}
+
+
+def _kept(values: np.ndarray) -> list:
+    """As JSON, with None for what is not a number."""
+    rounded = np.round(np.asarray(values, np.float64), DIGITS)
+    return np.where(np.isfinite(rounded), rounded, None).tolist()
+
+
+def _mean_curve(seed, problem, optimizer, lr, tasks, cap, every, metrics, key):
+    """Metric -> mean over tasks at every mark."""
+    found = _progress(seed, problem, optimizer, lr, tasks, cap, every, metrics, key)
+    return {name: _kept(values.mean(axis=0)) for name, values in found.items()}
+
+
+def _course(seed, problem, optimizer, lr, tasks, cap, every, metrics, key):
+    """Metric -> (tasks, marks)."""
+    found = _progress(seed, problem, optimizer, lr, tasks, cap, every, metrics, key)
+    return {name: _kept(values) for name, values in found.items()}
+
+
+def _at_step(seed, problem, optimizer, lr, tasks, step, metrics, key):
+    """Metric -> (tasks,) at one step."""
+    steps = max(step, 1)
+    found = _progress(seed, problem, optimizer, lr, tasks, steps, steps, metrics, key)
+    return {name: _kept(values[:, min(step, 1)]) for name, values in found.items()}
+
+
+# --- tables -----------------------------------------------------------------------------------
+class Paired(NamedTuple):
+    """Two inits compared task by task."""
+
+    interval: Interval  # of the differences
+    won: float  # share of the tasks on which the first is ahead
+    diverged: int  # tasks left out because a fit of either diverged
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Tidy rows: init, seed, task, metric, value; a diverged fit has the value nan."""
+
+    rows: Sequence[Row]
+
+    def inits(self) -> list[str]:
+        """The names of the inits."""
+        return list(dict.fromkeys(row.init for row in self.rows))
+
+    def table(self, init: str, metric: str | None = None) -> np.ndarray:
+        """The values of an init by a metric (the first unless given): (seeds, tasks)."""
+        mine = [r for r in self.rows if r.init == init]
+        if not mine:
+            raise KeyError(f"no init {init!r}: there are {', '.join(self.inits())}")
+        metric = metric or mine[0].metric
+        values = {(r.seed, r.task): r.value for r in mine if r.metric == metric}
+        seeds, tasks = (sorted({k[i] for k in values}) for i in (0, 1))
+        flat = [values[key] for key in product(seeds, tasks)]
+        return np.array(flat).reshape(len(seeds), len(tasks))
+
+    def by_task(self, init: str, metric: str | None = None) -> np.ndarray:
+        """Every task's value, mean over the seeds of the init: (tasks,)."""
+        return self.table(init, metric).mean(axis=0)
+
+    def by_seed(self, init: str, metric: str | None = None) -> np.ndarray:
+        """Every seed's value, mean over tasks: (seeds,)."""
+        return np.nanmean(self.table(init, metric), axis=1)
+
+    def diverged(self, init: str, metric: str | None = None) -> int:
+        """How many fits of an init diverged."""
+        return int(np.isnan(self.table(init, metric)).sum())
+
+    def mean(
+        self, init: str, metric: str | None = None, groups: Sequence | None = None
+    ) -> Interval:
+        """Mean over tasks with its interval, without diverged fits (`diverged` counts them)."""
+        values = self.by_task(init, metric)
+        good = np.isfinite(values)
+        labels = None if groups is None else [g for g, ok in zip(groups, good) if ok]
+        return interval(values[good], labels)
+
+    def paired(
+        self, init: str, over: str, metric: str | None = None, groups: Sequence | None = None
+    ) -> Paired:
+        """By how much an init is ahead of another, task by task."""
+        gap = self.by_task(init, metric) - self.by_task(over, metric)
+        good = np.isfinite(gap)
+        labels = None if groups is None else [g for g, ok in zip(groups, good) if ok]
+        won = float((gap[good] > 0).mean())
+        return Paired(interval(gap[good], labels), won, int((~good).sum()))

@@ -1,1 +1,0 @@
-"""Measurements M of a signal: what is seen of it. One module each."""
