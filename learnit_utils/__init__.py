@@ -16,7 +16,7 @@ Four rooms:
                   rendering, photometric
     signals       the data: faces, photos, text, sdf, phantoms, objects, landmarks, colmap, local;
                   base, transforms
-    experiments   recipe, registry, run, protocol, content, store, exchange, flops
+    experiments   recipe, registry, run, protocol, scores, content, store, exchange, flops
     book          report, results, inits, parameters, runner, cli, figures, diagrams, slider
 
     shipped       weights, archives and results that come with the package

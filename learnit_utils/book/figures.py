@@ -236,6 +236,20 @@ def with_predictions(
         ax.plot(x, told, "--", color=colour, lw=1)
 
 
+def band(ax: plt.Axes, x: Sequence[float], intervals: Sequence, **look) -> None:
+    """A line of means with a band of their intervals.
+
+    Args:
+        ax: draw here.
+        x: (n,).
+        intervals: n `evaluate.Interval`s.
+        look: of the line, as for `Axes.plot`: color, label, marker, ls.
+    """
+    mean, half = (np.array([getattr(i, part) for i in intervals]) for part in ("mean", "half"))
+    (line,) = ax.plot(x, mean, **look)
+    ax.fill_between(x, mean - half, mean + half, color=line.get_color(), alpha=0.2, lw=0)
+
+
 def curves(
     series: Mapping[str, tuple[np.ndarray, np.ndarray]],
     *,

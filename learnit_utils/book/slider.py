@@ -6,6 +6,7 @@ import io
 import json
 import secrets
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from string import Template
 
 import numpy as np
@@ -132,6 +133,24 @@ def explore(draw: Callable[..., np.ndarray], name: str, values: Sequence, *, uni
     control.observe(lambda change: update(change["new"]), "value")
     update(start)
     return ipywidgets.VBox([image, control])
+
+
+def film(path: str | Path, frames: Sequence[np.ndarray], pause_ms: int = 80) -> str:
+    """Write pictures as an animated WebP.
+
+    Args:
+        path: the file; its folder is made.
+        frames: (height, width[, 3]) of one size, in [0, 1].
+        pause_ms: time per frame.
+
+    Returns:
+        A line that says what was written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    first, *others = (Image.fromarray(np.uint8(255 * np.clip(f, 0, 1))) for f in frames)
+    first.save(path, save_all=True, append_images=others, duration=pause_ms, loop=0)
+    return f"{path.name}: {len(frames)} frames, {path.stat().st_size / 1024:.0f} KB"
 
 
 def _bytes(frame: np.ndarray, kind: str) -> bytes:

@@ -8,8 +8,7 @@ are compared task by task. Each measured piece is filed under the content of all
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from itertools import product
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,8 +16,9 @@ import numpy as np
 import optax
 
 from learnit_utils import evaluate
-from learnit_utils.evaluate import Interval, Problem, interval
+from learnit_utils.evaluate import Problem
 from learnit_utils.experiments.content import digest
+from learnit_utils.experiments.scores import Row, Scores
 from learnit_utils.inner import Init
 from learnit_utils.metrics import decibel
 from learnit_utils.tasks import Tasks
@@ -86,14 +86,11 @@ class Choice(NamedTuple):
     value: float  # the mean on validation tasks there
 
 
-class Row(NamedTuple):
-    """One number of a table of scores."""
+class Outcome(NamedTuple):
+    """What came of an init: `Study.outcome`."""
 
-    init: str
-    seed: int
-    task: int
-    metric: str
-    value: float
+    choice: Choice
+    test: dict[str, np.ndarray]  # metric -> (test tasks,)
 
 
 @dataclass(frozen=True)
@@ -155,7 +152,7 @@ class Study:
         about = dict(init=name, optimizer=optimizer, lr=lr, of="validation")
         cost = self.cap * self.validation.count
         kept = self._call(about, _mean_curve, *args, self.cap, self.every, cost=cost)
-        return {metric: np.array(values, np.float64) for metric, values in kept.items()}
+        return {metric: _array(values) for metric, values in kept.items()}
 
     def course(self, name: str, choice: Choice, seed: int = 0) -> dict[str, np.ndarray]:
         """Metric -> (test tasks, marks) at steps 0, every, ... cap, by a choice's optimizer."""
@@ -165,7 +162,7 @@ class Study:
         about = dict(init=name, seed=seed, optimizer=choice.optimizer, lr=choice.lr, of="course")
         cost = self.cap * tasks.count
         kept = self._call(about, _course, *args, self.cap, self.every, cost=cost)
-        return {metric: np.array(values, np.float64) for metric, values in kept.items()}
+        return {metric: _array(values) for metric, values in kept.items()}
 
     def at(self, name: str, choice: Choice, seed: int = 0) -> dict[str, np.ndarray]:
         """Metric -> (test tasks,) at the step of a choice."""
@@ -175,7 +172,25 @@ class Study:
         about = dict(init=name, seed=seed, optimizer=choice.optimizer, lr=choice.lr)
         about |= dict(step=choice.step, of="test")
         kept = self._call(about, _at_step, *args, choice.step, cost=choice.step * tasks.count)
-        return {metric: np.array(values, np.float64) for metric, values in kept.items()}
+        return {metric: _array(values) for metric, values in kept.items()}
+
+    def best(self, name: str) -> dict[str, float]:
+        """ "OPTIMIZER LR" -> the first metric's best mean on validation tasks, kept as one piece."""
+        seeds, problem = self.contender(name)
+        about = dict(init=name, of="best")
+        args = (seeds[0], problem, dict(self.grid), self.validation, self.cap, self.every)
+        cost = self.cap * self.validation.count * len(self.tried())
+        return self._call(about, _best, *args, cost=cost)
+
+    def outcome(self, name: str) -> "Outcome":
+        """Choice and scores of the first seed of an init, kept as one piece: for sweeps."""
+        seeds, problem = self.contender(name)
+        alone = dict(problem=problem, grid=dict(self.grid), validation=self.validation)
+        alone |= dict(test=self._test(0), cap=self.cap, every=self.every)
+        about = dict(init=name, of="outcome")
+        cost = self.cap * self.validation.count * len(self.tried())
+        kept = self._call(about, _outcome, seeds[0], alone, self.early_stop, cost=cost)
+        return Outcome(Choice(**kept["choice"]), {k: _array(v) for k, v in kept["test"].items()})
 
     def _call(self, about, function, *args, cost):
         args = (*args, dict(self.metrics), self.key)
@@ -219,7 +234,7 @@ class Study:
         """init -> what is best for it on validation tasks, by a metric (the first unless given)."""
         return {name: self.choose_one(name, by) for name in self.inits}
 
-    def score(self, choice: Mapping[str, Choice]) -> "Scores":
+    def score(self, choice: Mapping[str, Choice]) -> Scores:
         """Every seed of the chosen inits on test tasks, each at its choice."""
         rows = []
         for name, chosen in choice.items():
@@ -227,6 +242,10 @@ class Study:
                 for metric, values in self.at(name, chosen, seed).items():
                     rows += [Row(name, seed, i, metric, float(v)) for i, v in enumerate(values)]
         return Scores(rows)
+
+
+def _array(values: Any) -> np.ndarray:
+    return np.array(values, np.float64)  # None becomes nan
 
 
 def _made(seed: Any) -> Init:
@@ -263,63 +282,45 @@ def _at_step(seed, problem, optimizer, lr, tasks, step, metrics, key):
     return {name: _kept(values[:, min(step, 1)]) for name, values in found.items()}
 
 
-# --- tables -----------------------------------------------------------------------------------
-class Paired(NamedTuple):
-    """Two inits compared task by task."""
+def _best(seed, problem, grid, tasks, cap, every, metrics, key):
+    """ "OPTIMIZER LR" -> best mean of the first metric."""
+    alone = _alone(seed, dict(problem=problem, grid=grid, validation=tasks, test=tasks), metrics)
+    study = alone(cap=cap, every=every, key=key)
+    metric, found = next(iter(metrics)), {}
+    for optimizer, lr in study.tried():
+        values = study.curve("init", optimizer, lr)[metric]
+        found[f"{optimizer} {lr:g}"] = _kept(np.nanmax(values, initial=-np.inf))
+    return found
 
-    interval: Interval  # of the differences
-    won: float  # share of the tasks on which the first is ahead
-    diverged: int  # tasks left out because a fit of either diverged
+
+def _outcome(seed, settings, early_stop, metrics, key):
+    """The choice, and metric -> (test tasks,)."""
+    study = _alone(seed, settings, metrics)(early_stop=early_stop, key=key)
+    choice = study.choose_one("init")
+    test = {name: _kept(values) for name, values in study.at("init", choice).items()}
+    return dict(choice=choice._asdict(), test=test)
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Tidy rows: init, seed, task, metric, value; a diverged fit has the value nan."""
+def _alone(seed, settings, metrics) -> Callable[..., Study]:
+    """A study of one init, kept nowhere."""
+    return partial(Study, "alone", inits={"init": [seed]}, metrics=metrics, **settings)
 
-    rows: Sequence[Row]
 
-    def inits(self) -> list[str]:
-        """The names of the inits."""
-        return list(dict.fromkeys(row.init for row in self.rows))
+def tuned_method(
+    score: Callable[[Tasks, Mapping[str, Any]], np.ndarray],
+    settings: Sequence[Mapping[str, Any]],
+    validation: Tasks,
+    test: Tasks,
+) -> dict[str, Any]:
+    """The same protocol for a method without an init: the best setting on validation, then test.
 
-    def table(self, init: str, metric: str | None = None) -> np.ndarray:
-        """The values of an init by a metric (the first unless given): (seeds, tasks)."""
-        mine = [r for r in self.rows if r.init == init]
-        if not mine:
-            raise KeyError(f"no init {init!r}: there are {', '.join(self.inits())}")
-        metric = metric or mine[0].metric
-        values = {(r.seed, r.task): r.value for r in mine if r.metric == metric}
-        seeds, tasks = (sorted({k[i] for k in values}) for i in (0, 1))
-        flat = [values[key] for key in product(seeds, tasks)]
-        return np.array(flat).reshape(len(seeds), len(tasks))
+    Args:
+        score: (tasks, setting) -> (tasks,) values, larger is better.
+        settings: those to try.
 
-    def by_task(self, init: str, metric: str | None = None) -> np.ndarray:
-        """Every task's value, mean over the seeds of the init: (tasks,)."""
-        return self.table(init, metric).mean(axis=0)
-
-    def by_seed(self, init: str, metric: str | None = None) -> np.ndarray:
-        """Every seed's value, mean over tasks: (seeds,)."""
-        return np.nanmean(self.table(init, metric), axis=1)
-
-    def diverged(self, init: str, metric: str | None = None) -> int:
-        """How many fits of an init diverged."""
-        return int(np.isnan(self.table(init, metric)).sum())
-
-    def mean(
-        self, init: str, metric: str | None = None, groups: Sequence | None = None
-    ) -> Interval:
-        """Mean over tasks with its interval, without diverged fits (`diverged` counts them)."""
-        values = self.by_task(init, metric)
-        good = np.isfinite(values)
-        labels = None if groups is None else [g for g, ok in zip(groups, good) if ok]
-        return interval(values[good], labels)
-
-    def paired(
-        self, init: str, over: str, metric: str | None = None, groups: Sequence | None = None
-    ) -> Paired:
-        """By how much an init is ahead of another, task by task."""
-        gap = self.by_task(init, metric) - self.by_task(over, metric)
-        good = np.isfinite(gap)
-        labels = None if groups is None else [g for g, ok in zip(groups, good) if ok]
-        won = float((gap[good] > 0).mean())
-        return Paired(interval(gap[good], labels), won, int((~good).sum()))
+    Returns:
+        {"setting", "psnr": values on test tasks}, as JSON.
+    """
+    means = [np.mean(score(validation, setting)) for setting in settings]
+    chosen = settings[int(np.argmax(means))]
+    return dict(setting=dict(chosen), psnr=_kept(score(test, chosen)))

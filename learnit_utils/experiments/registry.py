@@ -46,7 +46,7 @@ def _landmark(name: str, inner_steps: int) -> dict:
 CT, EARLY = _ct(2.5), dict(steps=9600, decay="constant")
 RECIPES = {
     # Faces, with the dictionary paper's settings (its meta_learn.py), and with fewer steps.
-    # The first in full precision: chapter 3 checks that it repeats what its run measured at the end.
+    # The first in full precision: chapter 3 checks that it repeats what its run measured last.
     "faces64_maml": Recipe(),
     "faces64_maml_tuned": Recipe(**TUNED, snapshots=(10, 50, 200, 700)),
     "faces64_fomaml": Recipe(**TUNED, method="fomaml"),

@@ -6,6 +6,11 @@ import numpy as np
 from PIL import Image
 
 
+def unit(picture: np.ndarray) -> np.ndarray:
+    """Bytes 0 ... 255 as float32 in [0, 1]."""
+    return np.asarray(picture, np.float32) / 255
+
+
 def square(picture: np.ndarray, size: int, gray: bool = False) -> np.ndarray:
     """Centre crop to a square and resample (bicubic, antialiased) to (size, size, 3 or 1).
 
