@@ -1,0 +1,1 @@
+"""Figures of the chapters that are more than a call of `figures`, one module per subject."""
