@@ -17,7 +17,7 @@ Four rooms:
     signals       the data: faces, photos, text, sdf, phantoms, objects, landmarks, colmap, local;
                   base, transforms
     experiments   recipe, registry, run, protocol, scores, content, store, exchange, flops
-    book          report, results, inits, parameters, runner, cli, figures, diagrams, slider
+    book          report, results, inits, parameters, runner, cli, figures, plots, diagrams, slider
 
     shipped       weights, archives and results that come with the package
 

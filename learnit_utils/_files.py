@@ -133,9 +133,10 @@ def _change(folder: Path, change: Callable[[dict], None], files: dict[str, bytes
     with locked(folder / ".manifest.lock", wait=60):
         entries = manifest(folder)
         change(entries)
+        text = manifest_text(entries)  # before anything is written: info may not be JSON
         for name, data in files.items():
             write(folder / name, data)
-        write(folder / MANIFEST, manifest_text(entries))
+        write(folder / MANIFEST, text)
 
 
 def manifest_text(entries: dict[str, dict]) -> bytes:

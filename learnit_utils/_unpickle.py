@@ -136,88 +136,117 @@ VALUES = frozenset(
 )
 
 
-def _run(data: bytes) -> Any:
-    """What a pickle makes. Every step is one of those below; there is no other machine."""
-    stack, marks, memo, spent = [], [], {}, 0
+class _Machine:
+    """The stack machine of a pickle. Every step is one of those below; there is no other."""
 
-    def marked():
-        start = marks.pop()
-        items = stack[start:]
-        del stack[start:]
+    def __init__(self, data: bytes):
+        self.data, self.spent = data, 0
+        self.stack, self.marks, self.memo = [], [], {}
+
+    def run(self) -> Any:
+        """What the pickle makes."""
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(self.data)):
+            op = opcode.name
+            if count > MAX_STEPS:
+                raise PickleError(f"it has more than {MAX_STEPS} steps")
+            if op == "STOP":
+                return self.stack.pop()
+            if op in VALUES:
+                self.stack.append(argument)
+            elif op in CONSTANTS:
+                self.stack.append(CONSTANTS[op])
+            elif op in EMPTY:
+                self.stack.append(EMPTY[op]())
+            elif op in STEPS:
+                STEPS[op](self, op, argument)
+            else:
+                raise PickleError(f"it uses the opcode {op}")
+        raise PickleError("it does not end")
+
+    def marked(self) -> list:
+        begin = self.marks.pop()
+        items = self.stack[begin:]
+        del self.stack[begin:]
         return items
 
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
-        op = opcode.name
-        if count > MAX_STEPS:
-            raise PickleError(f"it has more than {MAX_STEPS} steps")
-        if op in VALUES:
-            stack.append(argument)
-        elif op in CONSTANTS:
-            stack.append(CONSTANTS[op])
-        elif op in EMPTY:
-            stack.append(EMPTY[op]())
-        elif op in ("PROTO", "FRAME"):
-            if op == "PROTO" and argument > 5:
-                raise PickleError(f"it is of protocol {argument}")
-        elif op == "STOP":
-            return stack.pop()
-        elif op == "MARK":
-            marks.append(len(stack))
-        elif op == "POP":
-            stack.pop()
+    def protocol(self, op, argument):
+        if op == "PROTO" and argument > 5:
+            raise PickleError(f"it is of protocol {argument}")
+
+    def move(self, op, argument):
+        if op == "MARK":
+            self.marks.append(len(self.stack))
         elif op == "POP_MARK":
-            marked()
-        elif op == "DUP":
-            stack.append(stack[-1])
-        elif op in ("GET", "BINGET", "LONG_BINGET"):
-            stack.append(memo[argument])
-        elif op in ("PUT", "BINPUT", "LONG_BINPUT"):
-            memo[argument] = stack[-1]
-        elif op == "MEMOIZE":
-            memo[len(memo)] = stack[-1]
-        elif op in ("TUPLE1", "TUPLE2", "TUPLE3"):
-            n = int(op[-1])
-            stack[-n:] = [tuple(stack[-n:])]
-        elif op in ("TUPLE", "LIST"):
-            stack.append((tuple if op == "TUPLE" else list)(marked()))
-        elif op in ("DICT", "SETITEM", "SETITEMS"):
-            items = [stack.pop(), stack.pop()][::-1] if op == "SETITEM" else marked()
-            if op == "DICT":
-                stack.append({})
-            for key, value in zip(items[::2], items[1::2], strict=True):
-                _put(stack[-1], key, value)
-        elif op in ("APPEND", "APPENDS"):
-            items = [stack.pop()] if op == "APPEND" else marked()
-            if type(stack[-1]) is not list:
-                raise PickleError("it appends to what is not a list")
-            stack[-1].extend(items)
-        elif op == "GLOBAL":
-            stack.append(_asked(*argument.split(" ", 1)))
-        elif op == "STACK_GLOBAL":
-            name, module = stack.pop(), stack.pop()
-            if not (isinstance(name, str) and isinstance(module, str)):
-                raise PickleError("it asks for something without a name")
-            stack.append(_asked(module, name))
-        elif op in ("REDUCE", "BUILD"):
-            given = stack.pop()
-            if op == "BUILD":
-                if not isinstance(stack[-1], _Array | _DType):
-                    raise PickleError("it changes what is not an array")
-                stack[-1].build(given)
-            else:
-                asked = stack.pop()
-                if not isinstance(asked, _Name) or type(given) is not tuple:
-                    raise PickleError("it calls something")
-                stack.append(asked.call(*given))
-            made = stack[-1]
-            made = made.value if isinstance(made, _Array) else made
-            if isinstance(made, bytes | np.ndarray):
-                spent += memoryview(made).nbytes
-            if spent > 2 * len(data):
-                raise PickleError("its arrays are larger than the file")
+            self.marked()
+        elif op == "POP":
+            self.stack.pop()
         else:
-            raise PickleError(f"it uses the opcode {op}")
-    raise PickleError("it does not end")
+            self.stack.append(self.stack[-1])
+
+    def recall(self, op, argument):
+        self.stack.append(self.memo[argument])
+
+    def remember(self, op, argument):
+        self.memo[len(self.memo) if op == "MEMOIZE" else argument] = self.stack[-1]
+
+    def gather(self, op, argument):
+        if op in ("TUPLE", "LIST"):
+            self.stack.append((tuple if op == "TUPLE" else list)(self.marked()))
+        else:
+            n = int(op[-1])
+            self.stack[-n:] = [tuple(self.stack[-n:])]
+
+    def put(self, op, argument):
+        single = op == "SETITEM"
+        items = [self.stack.pop(), self.stack.pop()][::-1] if single else self.marked()
+        if op == "DICT":
+            self.stack.append({})
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            _put(self.stack[-1], key, value)
+
+    def append(self, op, argument):
+        items = [self.stack.pop()] if op == "APPEND" else self.marked()
+        if type(self.stack[-1]) is not list:
+            raise PickleError("it appends to what is not a list")
+        self.stack[-1].extend(items)
+
+    def name(self, op, argument):
+        if op == "GLOBAL":
+            self.stack.append(_asked(*argument.split(" ", 1)))
+            return
+        name, module = self.stack.pop(), self.stack.pop()
+        if not (isinstance(name, str) and isinstance(module, str)):
+            raise PickleError("it asks for something without a name")
+        self.stack.append(_asked(module, name))
+
+    def make(self, op, argument):
+        given = self.stack.pop()
+        if op == "BUILD":
+            if not isinstance(self.stack[-1], _Array | _DType):
+                raise PickleError("it changes what is not an array")
+            self.stack[-1].build(given)
+        else:
+            asked = self.stack.pop()
+            if not isinstance(asked, _Name) or type(given) is not tuple:
+                raise PickleError("it calls something")
+            self.stack.append(asked.call(*given))
+        made = self.stack[-1]
+        made = made.value if isinstance(made, _Array) else made
+        if isinstance(made, bytes | np.ndarray):
+            self.spent += memoryview(made).nbytes
+        if self.spent > 2 * len(self.data):
+            raise PickleError("its arrays are larger than the file")
+
+
+STEPS = dict.fromkeys(("PROTO", "FRAME"), _Machine.protocol)
+STEPS |= dict.fromkeys(("MARK", "POP", "POP_MARK", "DUP"), _Machine.move)
+STEPS |= dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _Machine.recall)
+STEPS |= dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), _Machine.remember)
+STEPS |= dict.fromkeys(("TUPLE1", "TUPLE2", "TUPLE3", "TUPLE", "LIST"), _Machine.gather)
+STEPS |= dict.fromkeys(("DICT", "SETITEM", "SETITEMS"), _Machine.put)
+STEPS |= dict.fromkeys(("APPEND", "APPENDS"), _Machine.append)
+STEPS |= dict.fromkeys(("GLOBAL", "STACK_GLOBAL"), _Machine.name)
+STEPS |= dict.fromkeys(("REDUCE", "BUILD"), _Machine.make)
 
 
 def read(path: str | Path, most: int | None = None) -> Any:
@@ -237,7 +266,7 @@ def read(path: str | Path, most: int | None = None) -> Any:
         raise PickleError(f"{name}: more than {most >> 20} MiB")
     data = path.read_bytes()
     try:
-        return _plain(_run(data), set())
+        return _plain(_Machine(data).run(), set())
     except PickleError as e:
         raise PickleError(f"{name}: refused, {e}") from None
     except Exception as e:  # a damaged program can fail in any way

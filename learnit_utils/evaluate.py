@@ -255,7 +255,9 @@ class Interval(NamedTuple):
         return f"{self.mean:.2f} ± {self.half:.2f}"
 
 
-def interval(values, groups: Sequence | None = None, level: float = 0.95) -> Interval:
+def interval(
+    values: Sequence[float] | np.ndarray, groups: Sequence | None = None, level: float = 0.95
+) -> Interval:
     """Student's interval for the mean of values.
 
     Args:

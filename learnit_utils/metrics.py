@@ -22,7 +22,7 @@ def mse(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.mean((a - b) ** 2)
 
 
-def decibel(mse, peak: float = 1.0) -> np.ndarray:
+def decibel(mse: float | jax.Array | np.ndarray, peak: float = 1.0) -> np.ndarray:
     """PSNR in dB of mean squared errors: 10 log10(peak^2 / MSE), entry by entry, float64.
 
     Infinite for 0; nan for nan, so a diverged fit stays visible.

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # The tests of a file stay in one process when pytest runs several. The longest files go first, as
 # they decide when all are done.
-LONGEST = ("test_book.py", "test_notebooks.py", "test_pickles.py")
+LONGEST = ("test_pages.py", "test_chapters.py", "test_exchange.py")
 
 
 def pytest_collection_modifyitems(items):
@@ -50,10 +50,10 @@ def small_book(tmp_path_factory):
         'label: str = "run"  # a name\n'
     )
     body = (
-        "from learnit_utils import chapter\n"
-        'chapter.start("01_tiny")\n'
-        'chapter.record("seed", seed, "", scale="none")\n'
-        'chapter.claim("held", "A claim", True)\n'
+        "from learnit_utils.book import report\n"
+        'report.open("01_tiny")\n'
+        'report.record("seed", seed, "", scale="none")\n'
+        'report.claim("held", "A claim", True)\n'
         "print(seed, rate, method, widths, fast)"
     )
     write_notebook(root / "notebooks/01_tiny.ipynb", parameters, body)

@@ -1,4 +1,4 @@
-"""The repository keeps its shape: floors, addresses, environments, stripped notebooks."""
+"""The repository keeps its shape: contracts of the rooms, budgets, addresses, environments."""
 
 import ast
 import json
@@ -13,62 +13,43 @@ from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 import address
+import chapter_budget
 
-FLOORS = {  # module -> floor; a module imports only from lower floors
-    "fields": 0,
-    "metrics": 0,
-    "parameters": 0,
-    "assets": 0,
-    "cost": 0,
-    "unpickle": 0,
-    "signals.base": 0,
-    "cameras": 0,
-    "observe": 0,
-    "signals": 0,
-    "observe.pixels": 1,
-    "signals.photos": 1,
-    "signals.local": 1,
-    "signals.faces": 1,
-    "signals.sdf": 1,
-    "signals.text": 1,
-    "signals.phantoms": 1,
-    "signals.objects": 1,
-    "signals.landmarks": 1,
-    "signals.colmap": 2,
-    "observe.tomography": 1,
-    "observe.volume": 1,
-    "checkpoint": 1,
-    "figures": 1,
-    "chapter": 1,
-    "diagrams": 1,
-    "weights": 2,
-    "measured": 2,
-    "pickles": 3,
-    "inner": 2,
-    "outer": 2,
-    "tasks": 2,
-    "slider": 2,
-    "portraits": 3,
-    "observe.photographs": 3,
-    "train": 3,
-    "evaluate": 3,
-    "ntk": 3,
-    "runner": 3,
-    "measures": 4,
-    "recipes": 5,
-    "__main__": 6,
+PACKAGE = ROOT / "learnit_utils"
+SHELF = "fields metrics tasks inner outer train evaluate baselines ntk".split()
+PRIVATE = "_files _state _sine _unpickle".split()
+# What each room may import of the package, beside itself: the contracts of the house.
+MAY_USE = {
+    "private": {"private"},
+    "shelf": {"shelf", "private"},
+    "shipped": {"private"},
+    "forward": {"shelf"},
+    "signals": {"forward.cameras", "private", "shipped"},
+    "experiments": {"shelf", "private", "shipped", "forward", "signals"},
+    "book": {"shelf", "private", "shipped", "forward", "signals", "experiments"},
 }
+SHELF_LIBRARIES = {"jax", "optax", "numpy", "scipy", "tqdm"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))["project"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 def modules():
-    package = ROOT / "learnit_utils"
-    for path in sorted(package.rglob("*.py")):
-        parts = path.relative_to(package).with_suffix("").parts
+    """(name, path) of every module; a room's own __init__ by the room's name."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         if name:
             yield name, path
+
+
+def room(name):
+    first = name.partition(".")[0]
+    if first in SHELF:
+        return "shelf"
+    return "private" if first in PRIVATE else first
+
+
+NAMES = {name for name, _ in modules()}
 
 
 def imports(path):
@@ -79,25 +60,113 @@ def imports(path):
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("learnit_utils"):
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
-                is_module = inner.removeprefix("learnit_utils.") in FLOORS
-                yield inner if is_module else node.module
-
-
-def test_every_module_has_a_floor():
-    assert {name for name, _ in modules()} == set(FLOORS)
+                yield inner if inner.removeprefix("learnit_utils.") in NAMES else node.module
 
 
 @pytest.mark.parametrize(("name", "path"), list(modules()))
-def test_modules_import_only_from_lower_floors(name, path):
+def test_a_room_keeps_its_contract(name, path):
     for target in imports(path):
         target = target.removeprefix("learnit_utils.")
-        assert FLOORS[target] < FLOORS[name], f"{name} imports {target}"
+        if target == "learnit_utils":  # the package itself: what it says of its modules
+            continue
+        allowed = {room(name), *MAY_USE[room(name)]}
+        assert room(target) in allowed or target in allowed, f"{name} imports {target}"
+
+
+def test_the_shelf_uses_few_libraries():
+    for name, path in modules():
+        if room(name) != "shelf":
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf8"))):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            for library in {n.partition(".")[0] for n in names} - set(sys.stdlib_module_names):
+                assert library in {*SHELF_LIBRARIES, "learnit_utils"}, f"{name}: {library}"
+
+
+def test_only_the_book_reads_its_environment():
+    for name, path in modules():
+        if room(name) != "book":
+            text = path.read_text("utf8")
+            assert "LEARNIT" not in text, name
+            assert "os.environ" not in text, name
+
+
+def test_modules_stay_readable():
+    lengths = {name: len(path.read_text("utf8").splitlines()) for name, path in modules()}
+    long = {name: n for name, n in lengths.items() if n > 400}
+    assert not long
+    assert sorted(lengths.values())[len(lengths) // 2] < 200
+
+
+def functions():
+    """(module.function, node) of every function of the package."""
+    for name, path in modules():
+        for node in ast.walk(ast.parse(path.read_text("utf8"))):
+            if isinstance(node, ast.FunctionDef):
+                yield f"{name}.{node.name}", node
+
+
+def body_lines(node):
+    """Lines of a function without its signature and docstring."""
+    body = node.body[1:] if ast.get_docstring(node) else node.body
+    return body[-1].end_lineno - body[0].lineno + 1 if body else 0
+
+
+def test_functions_stay_short():
+    long = {name: n for name, node in functions() if (n := body_lines(node)) > 40}
+    assert not long
+
+
+def test_public_functions_take_at_most_8_arguments():
+    for name, node in functions():
+        a = node.args
+        count = len([x for x in (*a.posonlyargs, *a.args, *a.kwonlyargs) if x.arg != "self"])
+        public = not any(part.startswith("_") for part in name.split("."))
+        assert count <= 8 or not public, f"{name}: {count} arguments"
+
+
+def test_public_functions_of_the_mathematics_say_their_types():
+    for name, path in modules():
+        if room(name) not in ("shelf", "experiments"):
+            continue
+        for node in ast.parse(path.read_text("utf8")).body:
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                arguments = (*node.args.args, *node.args.kwonlyargs)
+                bare = [a.arg for a in arguments if a.annotation is None]
+                assert not bare, f"{name}.{node.name}: {bare}"
+
+
+def test_the_module_map_is_true():
+    """The package's docstring names every public module, and nothing else."""
+    import learnit_utils
+
+    text = learnit_utils.__doc__
+    words = set(re.findall(r"[a-z_]+", text))
+    for name in NAMES:
+        last = name.rpartition(".")[2]
+        assert last.startswith("_") or last in words, f"{name} is not in the map"
+    for line in re.findall(r"^    ([a-z]+)  +(\w.*)$", text, re.M):
+        assert line[0] in NAMES, f"{line[0]} is in the map and not in the package"
+
+
+def run_python(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 def test_importing_the_command_does_not_import_jax_or_papermill():
-    code = "import sys, learnit_utils.__main__; print({'jax', 'papermill'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout == "set()\n"
+    code = "import sys, learnit_utils.book.cli; print({'jax', 'papermill'} & set(sys.modules))"
+    assert run_python(code) == "set()"
+
+
+def test_importing_the_mathematics_imports_nothing_of_the_book():
+    heavy = {"papermill", "pydantic", "matplotlib", "IPython", "PIL", "skimage", "ipywidgets"}
+    code = f"import sys, learnit_utils.train, learnit_utils.ntk; print({heavy} & set(sys.modules))"
+    assert run_python(code) == "set()"
+    code = "import sys, learnit_utils.train; print([m for m in sys.modules if '.book' in m])"
+    assert run_python(code) == "[]"
 
 
 def test_the_address_is_the_same_everywhere():
@@ -137,7 +206,7 @@ def test_environments_agree():
     assert lock.count("--hash=sha256:") >= len(pins)
 
 
-def test_dependencies_have_floors_only():
+def test_dependencies_have_lower_bounds_only():
     for requirement in PROJECT["dependencies"]:
         assert re.fullmatch(r"[\w-]+>=[\d.]+", requirement), requirement
 
@@ -150,13 +219,12 @@ def test_committed_chapters_are_clean(path):
     assert all(not c["outputs"] and c["execution_count"] is None for c in code)
     assert len({c["id"] for c in nb["cells"]}) == len(nb["cells"])
     assert sum("parameters" in c["metadata"].get("tags", []) for c in code) == 1
-    for cell in code:
-        assert len("".join(cell["source"]).splitlines()) <= 30, cell["id"]
+    assert "teaser" in {t for c in nb["cells"] for t in c["metadata"].get("tags", [])}
 
 
-def test_files_stay_readable():
-    lengths = sorted(len(p.read_text("utf8").splitlines()) for _, p in modules())
-    assert lengths[len(lengths) // 2] < 200
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_chapter_keeps_its_budgets(path):
+    assert chapter_budget.measure(path).problems() == []
 
 
 def test_the_repository_stays_small():

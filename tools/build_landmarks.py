@@ -2,7 +2,7 @@
 
     apt-get download sweethome3d-furniture=1.8-1         # 120 MB; or Debian's snapshot of it
     pip install .[scenes]
-    python tools/build_landmarks.py sweethome3d-furniture_1.8-1_all.deb --out learnit_utils/assets
+    python tools/build_landmarks.py sweethome3d-furniture_*.deb --out learnit_utils/shipped/archives
 
 Writes landmarks_NAME.zip for gate, fountain and basilica, in the layout that
 `learnit_utils.signals.landmarks` reads: photographs (WebP), their cameras, and for photographs that
@@ -30,7 +30,7 @@ import trimesh
 from PIL import Image
 from tqdm import tqdm
 
-from learnit_utils import assets
+from learnit_utils import _files
 
 METRE = 0.05  # in the units of the scene, as learnit scales poses
 SHAPES = ((112, 84), (120, 80), (96, 96), (84, 112), (80, 120))  # width, height
@@ -466,7 +466,7 @@ def main() -> None:
             licence="MIT; models in the scenes CC0 or CC-BY, see ATTRIBUTION.csv",
             source="rendered by tools/build_landmarks.py",
         )
-        assets.enter(given.out, f"landmarks_{name}.zip", archive(members), **entry)
+        _files.enter(given.out, f"landmarks_{name}.zip", archive(members), **entry)
 
 
 def archive(members: dict[str, bytes]) -> bytes:

@@ -2,7 +2,7 @@
 
     apt-get download sweethome3d-furniture=1.8-1         # 120 MB; or Debian's snapshot of it
     pip install .[scenes]
-    python tools/render_objects.py sweethome3d-furniture_1.8-1_all.deb --out learnit_utils/assets
+    python tools/render_objects.py sweethome3d-furniture_*.deb --out learnit_utils/shipped/archives
 
 Writes objects_CLASS.zip for chairs, lamps and cars: per model one sheet of views (WebP, RGBA) and
 its cameras, in the layout that `learnit_utils.signals.objects` reads, with ATTRIBUTION.csv. The
@@ -33,7 +33,8 @@ from PIL import Image
 from tqdm import tqdm
 from trimesh.resolvers import ZipResolver
 
-from learnit_utils import assets, cameras
+from learnit_utils import _files
+from learnit_utils.forward import cameras
 
 DEB_SHA256 = "3ccb90c63f9525e887a767b9cd5c8b6933b8b6b2973a615a5359ee68a2118668"
 FOLDER = "usr/share/sweethome3d/furniture/"
@@ -72,7 +73,7 @@ class Model(NamedTuple):
 def libraries(deb: Path) -> dict[str, bytes]:
     """Library name -> its .sh3f file, from the Debian package, which is checked by its SHA-256."""
     data = deb.read_bytes()
-    if assets.sha256(data) != DEB_SHA256:
+    if _files.sha256(data) != DEB_SHA256:
         raise SystemExit(f"{deb}: its SHA-256 is not that of sweethome3d-furniture 1.8-1")
     at = 8  # ar: an 8-byte magic, then members of a 60-byte header and data, padded to even
     while at < len(data):
@@ -393,7 +394,7 @@ def main() -> None:
             licence="CC0 or CC-BY, by model",
             source="rendered by tools/render_objects.py from Debian sweethome3d-furniture 1.8-1",
         )
-        assets.enter(given.out, f"objects_{kind}.zip", data, **entry)
+        _files.enter(given.out, f"objects_{kind}.zip", data, **entry)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from learnit_utils import figures
+from learnit_utils.book import _drawing, figures
 
 # Six signals, each a quadratic loss L_i(θ) = (θ - c_i)ᵀ A (θ - c_i) / 2 in two weights.
 A = np.diag([1.0, 6.0])
@@ -56,4 +56,34 @@ def idea() -> str:
         "towards each. From the learned start the loss that is left is "
         f"{standard / learned:.0f} times smaller (quadratic losses; the learned start is the exact "
         f"minimiser of the mean loss after {STEPS} steps).",
+    )
+
+
+def rooms() -> str:
+    """The rooms of the package, and the way of a task and of an init through them."""
+    figures.use_style()
+    boxes = {
+        "data": ("signals\nDataset", 0, 0, "data"),
+        "forward": ("forward\nforward model M", 1, 0, "data"),
+        "tasks": ("tasks\nTasks, loss", 2, 0, "data"),
+        "field": ("fields\nf(θ, x)", 2, 1, "weights"),
+        "inner": ("inner\nadapt", 3, 0, "weights"),
+        "outer": ("outer\ndirection", 4, 0, "weights"),
+        "train": ("train\nouter loop", 4, 1, "weights"),
+        "run": ("experiments\nrecipe, run", 3, 1, "plain"),
+        "store": ("experiments\nstore: Trained", 4, 2, "weights"),
+        "protocol": ("experiments\nprotocol: Study", 3, 2, "goal"),
+        "book": ("book\nresults, report", 2, 2, "goal"),
+    }
+    arrows = [
+        ("data", "forward"), ("forward", "tasks"), ("field", "tasks"), ("tasks", "inner"),
+        ("inner", "outer"), ("outer", "train"), ("run", "train"), ("train", "store"),
+        ("store", "protocol"), ("protocol", "book"),
+    ]  # fmt: skip
+    return figures.page_html(
+        _drawing.flow(boxes, arrows),
+        "Signals become tasks through a forward model; a field gives them a loss; inner, outer and "
+        "train learn an init from it; the store keeps it, a study compares it, the book reports.",
+        "The way of a task (blue) and of an init (orange) through the rooms, and what comes of "
+        "them (green).",
     )

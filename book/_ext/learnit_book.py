@@ -12,11 +12,14 @@ import re
 import sys
 from pathlib import Path
 
-from learnit_utils import chapter, weights
+from learnit_utils.book import report
+from learnit_utils.experiments import store
+from learnit_utils.experiments.registry import FINDINGS
 from learnit_utils.signals import faces, landmarks, objects, photos, sdf, text
 from learnit_utils.signals.base import SPLITS, DataError
 
 sys.path.insert(0, str(Path(__file__).parent))
+import api
 import drawings
 
 
@@ -39,24 +42,62 @@ def _reports(app) -> list[dict]:
     return [json.loads(p.read_text("utf8")) for p in files]
 
 
+KINDS = {
+    "paper": "The papers' claims",
+    "finding": "Findings of this book",
+    "law": "Laws, which stop the build if they fail",
+}
+
+
 def claims(app) -> str:
-    """Every claim of every chapter, and whether it held in this build."""
-    rows = []
-    for r in _reports(app):
-        link = f"[{r['chapter']}](../notebooks/{r['chapter']}.ipynb)"
-        rows += [[link, c["statement"], "yes" if c["holds"] else "**no**"] for c in r["claims"]]
-    return _table(["chapter", "claim", "held"], rows)
+    """Every claim of every chapter by kind, and whether it held in this build."""
+    tables = []
+    for kind, title in KINDS.items():
+        rows = []
+        for r in _reports(app):
+            link = f"[{r['chapter']}](../notebooks/{r['chapter']}.ipynb)"
+            mine = [c for c in r["claims"] if c["kind"] == kind]
+            rows += [[link, c["statement"], "yes" if c["holds"] else "**no**"] for c in mine]
+        held = sum(row[-1] == "yes" for row in rows)
+        table = _table(["chapter", "claim", "held"], rows)
+        fold = "" if kind == "paper" else f"{held} of {len(rows)}"
+        tables.append(_folded(f"{title}: {fold}", table) if fold else f"### {title}\n\n{table}")
+    return "\n\n".join(tables)
+
+
+def _folded(title: str, content: str) -> str:
+    return f"````{{dropdown}} {title}\n{content}\n````"
+
+
+def _number(r: dict, x: dict) -> list[str]:
+    paper = "not published" if x["paper"] is None else f"{x['paper']:g} ({x['source']})"
+    kept = x["kept"]
+    where = "in this build" if kept is None else f"shipped: {kept['date']}, commit {kept['commit']}"
+    ours = f"{x['value']:.4g} {x['unit']}"
+    return [r["chapter"], report.words(x["name"]), paper, ours, x["scale"], where]
 
 
 def numbers(app) -> str:
-    """Every recorded number: published where there is one, ours, scale."""
-    rows = []
-    for r in _reports(app):
-        for x in r["results"]:
-            paper = "not published" if x["paper"] is None else f"{x['paper']:g} ({x['source']})"
-            ours = f"{x['value']:.4g} {x['unit']}"
-            rows.append([r["chapter"], chapter.words(x["name"]), paper, ours, x["scale"]])
-    return _table(["chapter", "measured", "published", "ours", "scale"], rows)
+    """Every recorded number: those with a published value in sight, the others folded."""
+    found = [(r, x) for r in _reports(app) for x in r["results"]]
+    head = ["chapter", "quantity", "published", "ours", "scale", "measured"]
+    beside = _table(head, [_number(r, x) for r, x in found if x["paper"] is not None])
+    others = _table(head, [_number(r, x) for r, x in found if x["paper"] is None])
+    return f"{beside}\n\n{_folded('Every other number', others)}"
+
+
+def shipped_or_not(app) -> str:
+    """How many numbers of this build were computed in it."""
+    kept = [x["kept"] for r in _reports(app) for x in r["results"]]
+    now = sum(k is None for k in kept)
+    dates = sorted({k["date"] for k in kept if k})
+    when = f" between {dates[0]} and {dates[-1]}" if dates else ""
+    return (
+        f"Of the {len(kept)} numbers on this page {now} were computed in this build; the other "
+        f"{len(kept) - now} were measured before{when}, ship with the book, and are filed under "
+        "the content of everything they depend on, code included. Of each such file the cheapest "
+        "measurement was made again in this build."
+    )
 
 
 def provenance(app) -> str:
@@ -175,38 +216,55 @@ def drawn_sets(app) -> str:
     return "\n\n".join(_sets(s, what) for s, what in ((text, "pages"), (sdf, "distance fields")))
 
 
-def starts(app) -> str:
-    """Every shipped start: how it was learned, in how long, and its scores."""
+def _learned_from(settings: dict, count: int) -> str:
+    """What an init was learned from, in words."""
+    kind = settings["options"].get("kind") or settings["options"].get("landmark")
+    if settings["forward"] == "tomography":
+        return f"{count} {settings['signals']}, each from {settings['views']} random views"
+    if settings["forward"] == "object_views":
+        views = settings["options"].get("views", 25)
+        return f"{count} {kind}, {'one view' if views == 1 else f'{views} views'} of each"
+    if settings["forward"] == "photographs":
+        return f"{count} photographs of the {kind}"
+    return f"{count} {settings['signals']}"
+
+
+def inits(app) -> str:
+    """Every shipped init: how it was learned, in how long, its scores, what was found."""
     rows, devices = [], {}
-    for name in weights.names():
-        i = weights.load(name).info
+    for name in store.names():
+        i = store.load(name).info
         devices.setdefault(i["device"], []).append(f"`{name}`")
         s = i["settings"]
         outer = f"Adam {s['outer_lr']:g}, {s['decay']}, {i['steps']} x {s['batch']}"
         inner = f"{s['inner_steps']} x SGD {s['inner_lr']:g}"
-        inner += f", on {s['prune']:.0%} of the pixels" if s.get("prune") else ""
-        inner += f", learned per {s['rates'].replace('_', ' and ')}" if s["rates"] else ""
+        fraction = s["context_fraction"]
+        inner += f", on {fraction:.0%} of the pixels" if fraction else ""
+        inner += (
+            f", learned per {s['step_sizes'].replace('_', ' and ')}" if s["step_sizes"] else ""
+        )
         scores = [f"{i['scores'][f'{split}_psnr']:.2f}" for split in ("validation", "test")]
         wall = f"{i['wall_seconds'] / 60:.0f} min"
-        learned_from = f"{i['data']['train']['count']} {s.get('signals', 'faces')}"
-        if s.get("measure") == "views":
-            learned_from += f", each from {s['views']} random views"
-        if s.get("measure") == "rays":
-            kind, one = s["options"]["kind"], s["options"].get("views") == 1
-            learned_from = f"{i['data']['train']['count']} {kind}, "
-            learned_from += "one view of each" if one else "25 views of each"
-        how = f"{i['method']}, {inner}; {outer}"
-        rows.append([f"`{name}`", learned_from, how, wall, *scores])
-    head = [
-        "weights",
-        "learned from",
-        "inner loop; outer steps x batch",
-        "time",
-        "validation",
-        "test",
-    ]
+        source = _learned_from(s, i["data"]["train"]["count"])
+        rows.append([f"`{name}`", source, f"{i['method']}, {inner}; {outer}", wall, *scores])
+    head = ["init", "learned from", "inner loop; outer steps x batch", "time", "validation", "test"]
     where = "; ".join(f"{device}: {', '.join(names)}" for device, names in devices.items())
-    return f"{_table(head, rows)}\n\nScores: PSNR in dB after the inner loop. Devices. {where}."
+    found = "\n".join(f"- `{name}`: {text}" for name, text in FINDINGS.items())
+    found = _folded("What was found when the settings were chosen, on validation tasks", found)
+    return (
+        f"{_table(head, rows)}\n\nScores: PSNR in dB after the inner loop. Devices. {where}."
+        f"\n\n{found}"
+    )
+
+
+def api_pages(app) -> str:
+    """Every public module with its functions, from their docstrings."""
+    return api.page()
+
+
+def rooms(app) -> str:
+    """The drawing of the rooms, and of the way of a task and an init through them."""
+    return drawings.rooms()
 
 
 GENERATED = dict(
@@ -218,7 +276,10 @@ GENERATED = dict(
     photo_sets=photo_sets,
     face_sets=face_sets,
     drawn_sets=drawn_sets,
-    starts=starts,
+    inits=inits,
+    shipped_or_not=shipped_or_not,
+    api=api_pages,
+    rooms=rooms,
     photo_credits=photo_credits,
     object_sets=object_sets,
     object_credits=object_credits,
@@ -227,13 +288,29 @@ GENERATED = dict(
 )
 
 
+def _answer_first(text: str) -> str:
+    """A chapter as its page shows it: the cells tagged `teaser` stand right below the title.
+
+    In the notebook they come after the set-up, which has to run before them.
+    """
+    notebook = json.loads(text)
+
+    def is_teaser(cell):
+        return "teaser" in cell["metadata"].get("tags", [])
+
+    title, *rest = notebook["cells"]
+    teaser = [c for c in rest if is_teaser(c)]
+    notebook["cells"] = [title, *teaser, *(c for c in rest if not is_teaser(c))]
+    return json.dumps(notebook)
+
+
 def read_source(app, docname, source):
     """Read a chapter's executed copy, and fill in the generated tables of a page."""
     if docname.startswith("notebooks/"):
         copy = executed(app) / f"{Path(docname).name}.ipynb"
         if not copy.exists():
             raise FileNotFoundError(f"{copy}: run the chapter first (make book does)")
-        source[0] = copy.read_text("utf8")
+        source[0] = _answer_first(copy.read_text("utf8"))
         app.env.note_dependency(str(copy))
         return
     found = re.findall(r"<!-- generate: (\w+) -->", source[0])

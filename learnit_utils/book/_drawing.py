@@ -7,17 +7,14 @@ translucent fills is in the style's ink, which `figures.show` recolours.
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import PlaceHolderLayoutEngine
-from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
-from matplotlib.path import Path
+
+from learnit_utils.book import _ink
+from learnit_utils.book._ink import HEAD, SIZES
 
 WIDTH = 7.6  # of a page
-SIZES = (10, 9, 8)  # points; the largest that fits is taken
 KINDS = {  # Okabe and Ito's colours, thin enough for either ink
     "plain": "none",
     "data": to_rgba("#0072B2", 0.25),
@@ -25,7 +22,7 @@ KINDS = {  # Okabe and Ito's colours, thin enough for either ink
     "goal": to_rgba("#009E73", 0.25),
     "stop": to_rgba("#D55E00", 0.25),
 }
-PAD, SIDE, HEAD, CLEAR = 0.09, 0.12, 0.1, 0.03
+PAD, SIDE, CLEAR = 0.09, 0.12, 0.03
 PORT = 0.15  # between arrows that leave a box on the same side
 
 
@@ -171,19 +168,20 @@ def _ports(cells, arrows, lanes):
     return ports
 
 
-def _draw_flow(boxes, cells, arrows, ways, width, size):
+def _box_sizes(boxes, cells, ports, size):
+    """Widths of the columns and heights of the rows."""
     columns, rows = (max(ends) + 1 for ends in zip(*cells.values()))
-    small = max(size - 1, SIZES[-1])
-    labels = [_extent(arrow[2], small) for arrow in arrows]
-    lanes = {g: _lanes(g, cells, arrows, ways) for g in ways if isinstance(g, int)}
-    pitch = {g: max(0.22, *(labels[i][1] + PAD for i in lanes[g])) for g in lanes}
-
-    ports = _ports(cells, arrows, lanes)
     wide, high = np.zeros(columns), np.zeros(rows)
     for name, (c, r) in cells.items():
-        w, h = _extent(boxes[name][0], size)
+        w, h = _ink.extent(boxes[name][0], size)
         reach = max((abs(port) + PAD for (_, a), port in ports.items() if a == name), default=0)
         wide[c], high[r] = max(wide[c], w + 2 * SIDE, 2 * reach), max(high[r], h + 2 * PAD)
+    return wide, high
+
+
+def _gaps(cells, arrows, ways, labels, high):
+    """Room between columns and above rows that the labels of arrows without a lane need."""
+    columns, rows = (max(ends) + 1 for ends in zip(*cells.values()))
     between, above = np.full(columns - 1, 0.36), np.r_[0, np.full(rows - 1, 0.42), 0]
     for (a, b, *_), way, (w, h) in zip(arrows, ways, labels):
         (c0, r0), (c1, r1) = sorted((cells[a], cells[b]))
@@ -192,6 +190,19 @@ def _draw_flow(boxes, cells, arrows, ways, width, size):
         elif way == "level":
             above[r0] = max(above[r0], h + 2 * PAD - high[r0] / 2)
             between[c0] = max(between[c0], (w + HEAD + 2 * PAD) * (c1 == c0 + 1))
+    return between, above
+
+
+def _draw_flow(boxes, cells, arrows, ways, width, size):
+    columns, rows = (max(ends) + 1 for ends in zip(*cells.values()))
+    small = max(size - 1, SIZES[-1])
+    labels = [_ink.extent(arrow[2], small) for arrow in arrows]
+    lanes = {g: _lanes(g, cells, arrows, ways) for g in ways if isinstance(g, int)}
+    pitch = {g: max(0.22, *(labels[i][1] + PAD for i in lanes[g])) for g in lanes}
+
+    ports = _ports(cells, arrows, lanes)
+    wide, high = _box_sizes(boxes, cells, ports, size)
+    between, above = _gaps(cells, arrows, ways, labels, high)
     for g in lanes:
         spare = above[g] - 0.42 * (0 < g < rows)
         above[g] = spare + pitch[g] * (1 + max(lanes[g].values())) + (0.06 if g == rows else 0.26)
@@ -211,13 +222,13 @@ def _draw_flow(boxes, cells, arrows, ways, width, size):
     jobs = [(a[2], *job) for a, *job in zip(arrows, paths, labels) if a[2]]
     page = (width, top[-1] + PAD)
     places = [_place(*job, blocked, page) for job in jobs]
-    fig, ax = _page(*page)
+    fig, ax = _ink.page(*page)
     for name, (text, _, _, *kind) in boxes.items():
-        _box(ax, rects[name], f"box {name}", text, size, *(KINDS[k] for k in kind))
+        _ink.box(ax, rects[name], f"box {name}", text, size, *(KINDS[k] for k in kind))
     for (a, b, _, style), path in zip(arrows, paths):
-        _arrow(ax, path, f"arrow {a} {b}", "dashed" in style)
+        _ink.arrow(ax, path, f"arrow {a} {b}", "dashed" in style)
     for place in places:
-        _text(ax, *place, small, "label")
+        _ink.label(ax, *place, small, "label")
     return fig
 
 
@@ -267,17 +278,16 @@ def _around(start, end):
 
 
 # --- a sequence ---------------------------------------------------------------------------------
-def _draw_sequence(actors, messages, loops, width, size):
-    at, small = {name: k for k, name in enumerate(actors)}, max(size - 1, SIZES[-1])
-    heads = np.add([_extent(text, size) for text in actors.values()], (2 * SIDE, 2 * PAD))
-    half, head = heads[:, 0] / 2, heads[:, 1].max()
-    texts = [_extent(message[2], small) for message in messages]
-    depth = [sum(d >= b for _, d, _ in loops[:n]) for n, (_, b, _) in enumerate(loops)]
-    margin = PAD * (2 + max(depth, default=-1))
+def _depths(loops):
+    """How many loops each loop lies in."""
+    return [sum(d >= b for _, d, _ in loops[:n]) for n, (_, b, _) in enumerate(loops)]
 
+
+def _lifelines(at, messages, widths, half, margin, width):
+    """x of every actor's lifeline, then of the right edge."""
     apart = [(k, k + 1, a + b + 2 * PAD) for k, (a, b) in enumerate(pairwise(half))]
     apart.append((len(at) - 1, len(at), half[-1] + margin))
-    for (a, b, *_), (w, _) in zip(messages, texts):
+    for (a, b, *_), w in zip(messages, widths):
         i, j = sorted((at[a], at[b]))
         apart.append((i, max(j, i + 1), w + (HEAD + 3 * PAD if i < j else 0.25 + 2 * PAD + margin)))
     x = np.full(len(at) + 1, half[0] + margin)  # of the lifelines, then the right edge
@@ -286,12 +296,17 @@ def _draw_sequence(actors, messages, loops, width, size):
     if x[-1] > width:
         raise _CrowdedError(f"{len(at)} actors and their messages do not fit {width} inches")
     x += (width - x[-1]) * (np.arange(len(x)) + 0.5) / len(at)
+    return x
 
-    y, notes, paths, frames = PAD + head + 0.06, [], [], [None] * len(loops)
+
+def _timeline(x, at, messages, texts, loops, captions, below, width):
+    """Frames of loops, texts with their places, arrows, and where all ends."""
+    depth = _depths(loops)
+    y, notes, paths, frames = below + 0.06, [], [], [None] * len(loops)
     for k, ((a, b, text, _), (w, h)) in enumerate(zip(messages, texts)):
         for n, (first, _, caption) in enumerate(loops):
             if first == k:
-                (cw, ch), edge = _extent(caption, small), PAD * (1 + depth[n])
+                (cw, ch), edge = captions[n], PAD * (1 + depth[n])
                 frames[n] = (edge, y + 0.1)
                 y += 0.1 + PAD / 2 + ch
                 notes.append((edge + PAD + cw / 2, y - ch / 2, caption, cw, ch))
@@ -308,68 +323,38 @@ def _draw_sequence(actors, messages, loops, width, size):
                 y += 0.12
                 frames[n] = (*frames[n], width - frames[n][0], y)
         y += 0.06
+    return frames, notes, paths, y
 
-    fig, ax = _page(width, y + 2 * PAD)
+
+def _draw_sequence(actors, messages, loops, width, size):
+    at, small = {name: k for k, name in enumerate(actors)}, max(size - 1, SIZES[-1])
+    heads = np.add([_ink.extent(text, size) for text in actors.values()], (2 * SIDE, 2 * PAD))
+    half, head = heads[:, 0] / 2, heads[:, 1].max()
+    texts = [_ink.extent(message[2], small) for message in messages]
+    margin = PAD * (2 + max(_depths(loops), default=-1))
+
+    x = _lifelines(at, messages, [w for w, _ in texts], half, margin, width)
+    frames, notes, paths, y = _timeline(
+        x,
+        at,
+        messages,
+        texts,
+        loops,
+        [_ink.extent(loop[2], small) for loop in loops],
+        PAD + head,
+        width,
+    )
+    fig, ax = _ink.page(width, y + 2 * PAD)
     for n, frame in enumerate(frames):
-        _box(ax, frame, f"loop {n}", face=_ink(0.04), edge=_ink(0.5), corner=0)
+        _ink.box(ax, frame, f"loop {n}", face=_ink.colour(0.04), edge=_ink.colour(0.5), corner=0)
     for line, reach, (name, text) in zip(x, half, actors.items()):
-        _box(ax, (line - reach, PAD, line + reach, PAD + head), f"box {name}", text, size)
+        _ink.box(ax, (line - reach, PAD, line + reach, PAD + head), f"box {name}", text, size)
         over = [(v, h / 2 + CLEAR) for u, v, _, w, h in notes if abs(u - line) < w / 2 + CLEAR]
         ys = [PAD + head, *(end for v, h in over for end in (v - h, v + h)), y + PAD]
         for ends in zip(ys[::2], ys[1::2]):  # the lifeline makes way for text
-            ax.plot([line] * 2, ends, color=_ink(0.4), lw=1, ls="-")
+            ax.plot([line] * 2, ends, color=_ink.colour(0.4), lw=1, ls="-")
     for k, (path, message) in enumerate(zip(paths, messages)):
-        _arrow(ax, path, f"message {k}", message[3] == "dashed")
+        _ink.arrow(ax, path, f"message {k}", message[3] == "dashed")
     for u, v, text, *_ in notes:
-        _text(ax, u, v, text, small, "label")
+        _ink.label(ax, u, v, text, small, "label")
     return fig
-
-
-# --- paper and ink ------------------------------------------------------------------------------
-def _ink(alpha=1.0):
-    return to_rgba(plt.rcParams["text.color"], alpha)
-
-
-def _extent(text, size):
-    """Width and height of a text, in inches."""
-    fig = Figure((1, 1))
-    drawn = fig.text(0, 0, text, fontsize=size)
-    box = drawn.get_window_extent(FigureCanvasAgg(fig).get_renderer())
-    return np.array((box.width, box.height)) / fig.dpi if text else np.zeros(2)
-
-
-def _page(width, height):
-    still = PlaceHolderLayoutEngine(False, False)  # layout="none" would last for one saving only
-    fig = plt.figure(figsize=(width, height), layout=still, facecolor="none")
-    ax = fig.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
-    ax.axis("off")
-    return fig, ax
-
-
-def _text(ax, x, y, text, size, gid):
-    ax.text(x, y, text, fontsize=size, ha="center", va="center", color=_ink(), gid=gid)
-
-
-def _box(ax, rect, gid, text="", size=SIZES[0], face="none", *, edge=None, corner=0.08):
-    x0, y0, x1, y1 = rect
-    shape = f"round,pad=0,rounding_size={corner}" if corner else "square,pad=0"
-    look = dict(facecolor=face, edgecolor=edge or _ink(), linewidth=1, gid=gid)
-    ax.add_patch(FancyBboxPatch((x0, y0), x1 - x0, y1 - y0, boxstyle=shape, **look))
-    if text:
-        _text(ax, (x0 + x1) / 2, (y0 + y1) / 2, text, size, f"text of {gid}")
-
-
-def _arrow(ax, points, gid, dashed):
-    """A line through the points with round corners, and its head."""
-    points = [np.array(p, float) for p in points]
-    ahead = (points[-1] - points[-2]) / np.linalg.norm(points[-1] - points[-2])
-    neck, wing = points[-1] - HEAD * ahead, 0.42 * HEAD * ahead[::-1]
-    vertices, codes = [points[0]], [Path.MOVETO]
-    for a, p, b in zip(points, points[1:], points[2:]):
-        near = [p + (q - p) * min(0.5, 0.08 / np.linalg.norm(q - p)) for q in (a, b)]
-        vertices += [near[0], p, near[1]]
-        codes += [Path.LINETO, Path.CURVE3, Path.CURVE3]
-    line, style = Path([*vertices, neck], [*codes, Path.LINETO]), (0, (4, 2.5)) if dashed else "-"
-    ax.add_patch(PathPatch(line, fc="none", ec=_ink(), lw=1.2, ls=style, gid=gid))
-    tip = [points[-1], neck + wing, neck - wing]
-    ax.add_patch(Polygon(tip, facecolor=_ink(), edgecolor="none", gid=f"head of {gid}"))

@@ -25,6 +25,16 @@ def _parser() -> argparse.ArgumentParser:
         "params", help="a chapter's parameters: type, default, range, help"
     )
     params.add_argument("chapter")
+    _add_run(commands)
+    _add_train(commands)
+    _add_import(commands)
+    kept = commands.add_parser("ship-results", help="take measured pieces into the package")
+    kept.add_argument("folder", type=Path, help="pieces/STUDY in the folder of a run")
+    commands.add_parser("verify", help="hash every shipped file against its manifest")
+    return parser
+
+
+def _add_run(commands) -> None:
     run = commands.add_parser(
         "run",
         help="run a chapter with papermill",
@@ -35,13 +45,14 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("chapter", help="a chapter's name, or `all`")
     run.add_argument("--profile", default="book", help="book (the defaults), smoke, paper")
     run.add_argument("--out", type=Path, default=Path("runs"), help="folder (default: runs)")
-    run.add_argument("--jobs", type=int, default=2, help="chapters at a time (default: 2)")
+    run.add_argument("--jobs", type=int, help="chapters at a time (default: one per core)")
     run.add_argument("--cell-timeout", type=int, help="seconds a cell may take")
     run.add_argument("--kernel", default="python3", help="Jupyter kernel (default: python3)")
     run.add_argument("--cached", action="store_true", help="leave out what has not changed")
-    train = commands.add_parser(
-        "train", help="meta-train one of the shipped starts, or go on with it"
-    )
+
+
+def _add_train(commands) -> None:
+    train = commands.add_parser("train", help="meta-train one of the shipped inits, or continue it")
     train.add_argument("name", help="a recipe of learnit_utils.experiments.registry")
     train.add_argument("--out", type=Path, default=Path("runs"), help="folder of the state (runs)")
     train.add_argument("--into", type=Path, help="folder of the weights (default: OUT/NAME)")
@@ -51,9 +62,13 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="another value of a setting of the recipe, for example outer_lr=3e-4; may be repeated",
+        help="another value of a setting, for example outer_lr=3e-4 or field.width=128; "
+        "may be repeated",
     )
     train.add_argument("--anew", action="store_true", help="begin anew, replacing what OUT holds")
+
+
+def _add_import(commands) -> None:
     pickled = commands.add_parser(
         "import-weights", help="convert a published pickle without executing anything in it"
     )
@@ -62,10 +77,6 @@ def _parser() -> argparse.ArgumentParser:
     pickled.add_argument("--omega0", type=float, required=True, help="omega0 of the first layer")
     pickled.add_argument("--hidden-omega0", type=float, help="of the others (default: the same)")
     pickled.add_argument("--offset", type=float, default=0.5, help="added to the output (0.5)")
-    kept = commands.add_parser("ship-results", help="take measured pieces into the package")
-    kept.add_argument("folder", type=Path, help="pieces/STUDY in the folder of a run")
-    commands.add_parser("verify", help="hash every shipped file against its manifest")
-    return parser
 
 
 def _overrides(rest: list[str]) -> dict[str, str]:
@@ -106,8 +117,9 @@ def _run(a: argparse.Namespace, rest: list[str]) -> int:
     names = list(runner.chapters(root)) if a.chapter == "all" else [a.chapter]
     if a.chapter == "all" and given:
         raise ParameterError(f"--{next(iter(given))}: a parameter goes to one chapter, not to all")
-    if a.jobs < 1 or (a.cell_timeout or 1) < 1:
-        raise ParameterError("--jobs and --cell-timeout: whole numbers >= 1")
+    workers = runner.cores() if a.jobs is None else a.jobs
+    if workers < 1 or (a.cell_timeout or 1) < 1:
+        raise ParameterError("--jobs, --cell-timeout: expected integers >= 1")
     limit = a.cell_timeout or (600 if a.profile in ("book", "smoke") else 24 * 3600)
     options = dict(cell_timeout=limit, kernel=a.kernel)
     jobs = [runner.plan(root, n, a.profile, given, a.out, **options) for n in names]
@@ -116,7 +128,7 @@ def _run(a: argparse.Namespace, rest: list[str]) -> int:
         import papermill  # noqa: F401
     except ModuleNotFoundError:
         raise ParameterError('papermill is missing: pip install "learnit-utils[book]"') from None
-    if not runner.execute_all(jobs, a.jobs, a.cached):
+    if not runner.execute_all(jobs, workers, a.cached):
         return 1
     for job in jobs:
         print(job.out / f"{job.name}.ipynb")

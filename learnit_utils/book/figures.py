@@ -256,11 +256,9 @@ def curves(
     xlabel: str,
     ylabel: str,
     ax: plt.Axes | None = None,
-    xscale: str = "linear",
-    yscale: str = "linear",
     marker: str = "",
-    title: str = "",
     legend_outside: bool = False,
+    **look,
 ) -> Figure:
     """Lines of y against x, named in a legend.
 
@@ -270,11 +268,12 @@ def curves(
         ax: draw here; a new figure otherwise.
         marker: of every line ("o"), or of one after the other ("os").
         legend_outside: names under the figure instead of inside the axes.
+        look: what else `Axes.set` takes, for example xscale or title.
     """
     ax = plt.subplots(figsize=(7.6, 3.6))[1] if ax is None else ax
     for (name, (x, y)), mark in zip(series.items(), cycle(marker or [""])):
         ax.plot(x, y, label=name, marker=mark)
-    ax.set(xlabel=xlabel, ylabel=ylabel, xscale=xscale, yscale=yscale, title=title)
+    ax.set(xlabel=xlabel, ylabel=ylabel, **look)
     if legend_outside:
         legend_under(ax.figure)
     elif len(series) > 1:

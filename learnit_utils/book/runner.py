@@ -166,27 +166,8 @@ def execute(job: Job, on_cell: Callable[[int, int], None] = lambda done, total: 
     Raises:
         ChapterFailed: which cell of which chapter, and the tail of its traceback.
     """
-    import papermill
-    from papermill.engines import NBClientEngine, papermill_engines
     from papermill.exceptions import PapermillExecutionError
 
-    class Engine(NBClientEngine):
-        @classmethod
-        def execute_managed_notebook(cls, nb_man, kernel_name, **kwargs):
-            start, total = nb_man.cell_start, len(nb_man.nb.cells)
-
-            def cell_start(cell, cell_index=None, **kw):
-                nonlocal at
-                at = cell_index
-                on_cell(at or 0, total)
-                return start(cell, cell_index, **kw)
-
-            nb_man.cell_start = cell_start
-            return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
-
-    at = None  # the cell that runs
-    papermill_engines.register("learnit", Engine)
-    logging.getLogger("papermill").setLevel(logging.ERROR)
     began, fingerprint = time.perf_counter(), job.fingerprint()  # of the sources as they are now
     (job.out / "results").mkdir(parents=True, exist_ok=True)
     part = job.out / f"{job.name}.running.ipynb"
@@ -194,30 +175,21 @@ def execute(job: Job, on_cell: Callable[[int, int], None] = lambda done, total: 
     run = dict(profile=job.profile, parameters=job.parameters, commit=job.commit)
     os.environ[report.RUN] = json.dumps({**run, "results": str(results)})
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
-    limit = job.options.get("cell_timeout", 600)
+    reached = Reached()
     try:
-        papermill.execute_notebook(
-            job.notebook,
-            part,
-            parameters=job.injected,
-            engine_name="learnit",
-            kernel_name=job.options.get("kernel", "python3"),
-            cwd=str(job.notebook.parent),
-            execution_timeout=limit,
-            progress_bar=False,
-            extra_arguments=["--IPKernelApp.log_level=40"],
-        )
+        _papermill(job, part, reached, on_cell)
         nb = json.loads(part.read_text("utf8"))
         nb["metadata"].pop("papermill", None)
         nb["metadata"]["learnit"] = dict(fingerprint=fingerprint, **run)
         part.write_text(json.dumps(nb, indent=1, ensure_ascii=False), "utf8")
     except PapermillExecutionError as e:
-        told = _tell(job, part, at, f"{e.ename}: {e.evalue}", e.traceback)
-        raise ChapterFailed(told) from None
+        message = _failure(job, part, reached.cell, f"{e.ename}: {e.evalue}", e.traceback)
+        raise ChapterFailed(message) from None
     except Exception as e:
         late = "Timeout" in type(e).__name__
-        what = f"over its limit of {limit} s (--cell-timeout)" if late else str(e)[:500]
-        raise ChapterFailed(_tell(job, part, at, f"{type(e).__name__}: {what}", [])) from None
+        limit = f"over its limit of {job.options.get('cell_timeout', 600)} s (--cell-timeout)"
+        what = f"{type(e).__name__}: {limit if late else str(e)[:500]}"
+        raise ChapterFailed(_failure(job, part, reached.cell, what, [])) from None
     finally:
         os.environ.pop(report.RUN, None)
     if results.exists():
@@ -227,11 +199,51 @@ def execute(job: Job, on_cell: Callable[[int, int], None] = lambda done, total: 
     return time.perf_counter() - began
 
 
+@dataclass
+class Reached:
+    """The cell that runs."""
+
+    cell: int | None = None
+
+
+def _papermill(job: Job, part: Path, reached: Reached, on_cell: Callable) -> None:
+    """Execute a chapter's notebook into `part`, telling of every cell that begins."""
+    import papermill
+    from papermill.engines import NBClientEngine, papermill_engines
+
+    class Engine(NBClientEngine):
+        @classmethod
+        def execute_managed_notebook(cls, nb_man, kernel_name, **kwargs):
+            start, total = nb_man.cell_start, len(nb_man.nb.cells)
+
+            def cell_start(cell, cell_index=None, **kw):
+                reached.cell = cell_index
+                on_cell(cell_index or 0, total)
+                return start(cell, cell_index, **kw)
+
+            nb_man.cell_start = cell_start
+            return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
+
+    papermill_engines.register("learnit", Engine)
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    papermill.execute_notebook(
+        job.notebook,
+        part,
+        parameters=job.injected,
+        engine_name="learnit",
+        kernel_name=job.options.get("kernel", "python3"),
+        cwd=str(job.notebook.parent),
+        execution_timeout=job.options.get("cell_timeout", 600),
+        progress_bar=False,
+        extra_arguments=["--IPKernelApp.log_level=40"],
+    )
+
+
 def _cells(notebook: Path) -> list[dict]:
     return json.loads(notebook.read_text("utf8"))["cells"]
 
 
-def _tell(job: Job, part: Path, at: int | None, error: str, traceback: list[str]) -> str:
+def _failure(job: Job, part: Path, at: int | None, error: str, traceback: list[str]) -> str:
     """Keep what there is of a failed run; returns chapter, cell and the end of the traceback."""
     (job.out / "results" / f"{job.name}.running").unlink(missing_ok=True)
     failed = job.out / f"{job.name}.failed.ipynb"
@@ -253,6 +265,12 @@ def _tell(job: Job, part: Path, at: int | None, error: str, traceback: list[str]
 
 # --- several at a time ------------------------------------------------------------------------
 _queue: Any = None
+
+
+def cores() -> int:
+    """CPU cores this process may use."""
+    can_tell = hasattr(os, "sched_getaffinity")  # Linux
+    return len(os.sched_getaffinity(0)) if can_tell else os.cpu_count() or 1
 
 
 def _set_queue(queue) -> None:

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from string import Template
+from typing import TypedDict, Unpack
 
 import numpy as np
 from PIL import Image
@@ -43,6 +44,19 @@ play.addEventListener("click", () => {
 })();</script></div>""")
 
 
+class Look(TypedDict, total=False):
+    """How a slider shows its frames.
+
+    width: on the page, CSS pixels (384); never wider than the page.
+    smooth: interpolate when the browser enlarges (False); otherwise pixels stay visible.
+    pause_ms: time per frame while playing (500).
+    """
+
+    width: int
+    smooth: bool
+    pause_ms: int
+
+
 def frame_slider(
     frames: Sequence[np.ndarray],
     labels: Sequence[str],
@@ -51,9 +65,7 @@ def frame_slider(
     alt: str,
     caption: str = "",
     start: int = 0,
-    width: int = 384,
-    smooth: bool = False,
-    pause_ms: int = 500,
+    **look: Unpack[Look],
 ):
     """Show pictures one at a time under a slider with a Play button.
 
@@ -66,9 +78,7 @@ def frame_slider(
         alt: what the pictures show.
         caption: a sentence under the slider.
         start: the frame shown first.
-        width: width on the page, CSS pixels; never wider than the page.
-        smooth: interpolate when the browser enlarges; otherwise pixels stay visible.
-        pause_ms: time per frame while playing.
+        look: see `Look`.
 
     Raises:
         ValueError: no frames, frames of several sizes, or another number of labels.
@@ -94,13 +104,13 @@ def frame_slider(
         start=start,
         last=len(frames) - 1,
         label=html.escape(labels[start], quote=True),
-        width=width,
-        rendering="auto" if smooth else "pixelated",
+        width=look.get("width", 384),
+        rendering="auto" if look.get("smooth") else "pixelated",
         caption=f"<p>{html.escape(caption)}</p>" if caption else "",
         frames=js(uris),
         labels=js(list(labels)),
         alt_js=js(alt),
-        pause=int(pause_ms),
+        pause=int(look.get("pause_ms", 500)),
     )
     return HTML(page)
 

@@ -61,7 +61,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if can_tell else os.cpu_count() or 1
 
 
-def peak_bytes(compiled) -> int:
+def peak_bytes(compiled: jax.stages.Compiled) -> int:
     """Bytes a compiled program holds at once: arguments, results and scratch, by XLA's analysis."""
     m = compiled.memory_analysis()
     held = m.argument_size_in_bytes + m.output_size_in_bytes + m.temp_size_in_bytes

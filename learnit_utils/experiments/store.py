@@ -86,7 +86,7 @@ def load(name_or_path: str | Path) -> Trained:
     name, given = str(name_or_path), Path(name_or_path)
     path = given if given.suffix == SUFFIX else _shipped(given)
     try:
-        entry = _files.manifest(path.parent).get(path.name)
+        entry = _files.manifest(path.parent).get(path.name) if path else None
     except FileError as e:
         raise StoreError(str(e)) from None
     if entry is None:
@@ -100,11 +100,11 @@ def load(name_or_path: str | Path) -> Trained:
     return _read(path.read_bytes(), entry, name)
 
 
-def _shipped(name: Path) -> Path:
-    folder = shipped.ROOT / "weights"
-    if name.parent == Path(SNAPSHOTS):
-        folder /= SNAPSHOTS
-    return folder / (name.name + SUFFIX)
+def _shipped(name: Path) -> Path | None:
+    """Where an init of this name ships, or None for a path to elsewhere."""
+    folders = {Path(): Path("weights"), Path(SNAPSHOTS): Path("weights", SNAPSHOTS)}
+    folder = folders.get(name.parent)
+    return folder and shipped.ROOT / folder / (name.name + SUFFIX)
 
 
 def _read(data: bytes, entry: dict, name: str) -> Trained:

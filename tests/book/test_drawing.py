@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.text import Text
 
-from learnit_utils import diagrams, figures
+from learnit_utils.book import _drawing, figures
 
 DATA = (
     {
@@ -155,7 +155,7 @@ def check_flow(fig, boxes, arrows):
 
 @pytest.mark.parametrize(("boxes", "arrows"), FLOWS)
 def test_a_flow_has_no_overlaps_and_its_arrows_touch(boxes, arrows):
-    check_flow(diagrams.flow(boxes, arrows), boxes, arrows)
+    check_flow(_drawing.flow(boxes, arrows), boxes, arrows)
 
 
 @settings(max_examples=25)
@@ -170,7 +170,7 @@ def test_any_flow_that_is_drawn_is_clean(data):
     styles = st.sampled_from(["", "dashed", "above", "dashed below"])
     arrows = [(*p, data.draw(words | st.just("")), data.draw(styles)) for p in pairs]
     try:
-        fig = diagrams.flow(boxes, arrows)
+        fig = _drawing.flow(boxes, arrows)
     except ValueError:
         assume(False)
     check_flow(fig, boxes, arrows)
@@ -178,7 +178,7 @@ def test_any_flow_that_is_drawn_is_clean(data):
 
 
 def test_a_sequence_reads_from_top_to_bottom():
-    fig = diagrams.sequence(ACTORS, MESSAGES, loops=LOOPS)
+    fig = _drawing.sequence(ACTORS, MESSAGES, loops=LOOPS)
     heads = {name: rect(named(fig, f"box {name}")[0]) for name in ACTORS}
     labels = {text.get_text(): rect(text) for text in named(fig, "label")}
     assert set(labels) == {m[2] for m in MESSAGES} | {loop[2] for loop in LOOPS}
@@ -199,7 +199,7 @@ def test_a_sequence_reads_from_top_to_bottom():
 
 
 def test_a_loop_frames_its_messages():
-    fig = diagrams.sequence(ACTORS, MESSAGES, loops=LOOPS)
+    fig = _drawing.sequence(ACTORS, MESSAGES, loops=LOOPS)
     frames = [rect(named(fig, f"loop {n}")[0]) for n in range(3)]  # outer ones first
     assert inside(frames[2], frames[1])
     assert inside(frames[1], frames[0])
@@ -212,7 +212,7 @@ def test_a_loop_frames_its_messages():
 
 
 def drawings():
-    return [*(diagrams.flow(*f) for f in FLOWS), diagrams.sequence(ACTORS, MESSAGES, loops=LOOPS)]
+    return [*(_drawing.flow(*f) for f in FLOWS), _drawing.sequence(ACTORS, MESSAGES, loops=LOOPS)]
 
 
 def test_text_is_in_the_ink_of_the_page_and_large_enough():
@@ -243,7 +243,7 @@ def test_every_kind_of_box_can_be_read(ink, page):
         linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
         return linear @ [0.2126, 0.7152, 0.0722]
 
-    for fill in diagrams.KINDS.values():
+    for fill in _drawing.KINDS.values():
         *rgb, alpha = plt.matplotlib.colors.to_rgba(fill)
         under = alpha * np.array(rgb) + (1 - alpha) * page
         lo, hi = sorted((luminance(under), luminance(plt.matplotlib.colors.to_rgb(ink))))
@@ -270,7 +270,7 @@ TWO = {"a": ("a", 0, 0), "b": ("b", 1, 0)}
 )
 def test_a_wrong_flow_is_refused_in_a_line(boxes, arrows, says):
     with pytest.raises(ValueError, match=says) as problem:
-        diagrams.flow(boxes, arrows)
+        _drawing.flow(boxes, arrows)
     assert "\n" not in str(problem.value)
     assert not plt.get_fignums()  # nothing half drawn
 
@@ -288,6 +288,6 @@ def test_a_wrong_flow_is_refused_in_a_line(boxes, arrows, says):
 )
 def test_a_wrong_sequence_is_refused_in_a_line(messages, loops, says):
     with pytest.raises(ValueError, match=says) as problem:
-        diagrams.sequence(ACTORS, messages, loops=loops)
+        _drawing.sequence(ACTORS, messages, loops=loops)
     assert "\n" not in str(problem.value)
     assert not plt.get_fignums()

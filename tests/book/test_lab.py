@@ -17,7 +17,7 @@ import browser as chromium
 
 FIRST = """import matplotlib.pyplot as plt
 import numpy as np
-from learnit_utils import figures, slider
+from learnit_utils.book import figures, slider
 figures.use_style()
 figures.show(plt.figure(figsize=(2, 1)), "a figure", "a caption")
 slider.frame_slider(

@@ -6,7 +6,7 @@ import pytest
 from conftest import ROOT
 from test_landmarks import build
 
-from learnit_utils import __main__ as command
+from learnit_utils.book import cli
 
 pytest.importorskip("pycolmap", reason="the extra sfm")
 
@@ -19,7 +19,7 @@ def test_chapter_8_goes_from_a_colmap_folder_to_the_grid(tmp_path, monkeypatch):
         arrays.unlink()
     monkeypatch.chdir(ROOT)
     ask = ["run", "08_phototourism", "--profile", "smoke", "--photo_folder", str(place)]
-    assert command.main([*ask, "--out", str(tmp_path / "out")]) == 0
+    assert cli.main([*ask, "--out", str(tmp_path / "out")]) == 0
     told = json.loads((tmp_path / "out/results/08_phototourism.json").read_text("utf8"))
     names = {r["name"] for r in told["results"]}
     assert any(n.startswith("own place/half/many") for n in names)

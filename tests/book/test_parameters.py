@@ -10,9 +10,9 @@ from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learnit_utils import runner
-from learnit_utils.__main__ import main
-from learnit_utils.parameters import ParameterError, parse_cell, read_schema, resolve
+from learnit_utils.book import runner
+from learnit_utils.book.cli import main
+from learnit_utils.book.parameters import ParameterError, parse_cell, read_schema, resolve
 
 CELL = """seed: int = 0  # PRNG seed, in [0, 100]
 rate: float = 0.5  # step size, in (0, 1]
@@ -241,7 +241,7 @@ def test_a_refusal_takes_less_than_two_seconds():
     times = []
     for _ in range(3):
         began = time.perf_counter()
-        words = [sys.executable, "-m", "learnit_utils", "run", "01_siren", "--steps", "nan"]
+        words = [sys.executable, "-m", "learnit_utils.book.cli", "run", "01_siren", "--steps", "nan"]
         done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
         times.append(time.perf_counter() - began)
         assert done.returncode == 2

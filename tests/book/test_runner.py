@@ -5,8 +5,8 @@ import json
 import pytest
 from conftest import write_notebook
 
-from learnit_utils import runner
-from learnit_utils.__main__ import main
+from learnit_utils.book import runner
+from learnit_utils.book.cli import main
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_a_run_writes_notebook_and_results(in_small_book, tmp_path, capsys):
         seed=7, rate=0.25, method="maml", widths=[4], noise=[0.1], fast=False, label="run"
     )
     assert report["results"][0]["value"] == 7
-    assert report["claims"] == [dict(id="held", statement="A claim", holds=True)]
+    assert report["claims"] == [dict(id="held", statement="A claim", holds=True, kind="finding")]
     nb = json.loads((tmp_path / "01_tiny.ipynb").read_text())
     printed = "".join(nb["cells"][-1]["outputs"][-1]["text"])
     assert printed == "7 0.25 maml [4] False\n"

@@ -22,9 +22,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learnit_utils import pickles, unpickle, weights
-from learnit_utils.__main__ import main
-from learnit_utils.unpickle import PickleError
+from learnit_utils import _unpickle
+from learnit_utils._unpickle import PickleError
+from learnit_utils.book.cli import main
+from learnit_utils.experiments import exchange, store
 
 PROTOCOLS = (2, 3, 4, 5)
 
@@ -112,7 +113,7 @@ def test_genuine_pickles_are_read(tmp_path, monkeypatch, protocol, mapping, spel
     assert (b"FlatMapping" in data) == (mapping is FlatMapping)
     path = tmp_path / "params.pkl"
     path.write_bytes(data)
-    found = unpickle.read(path)
+    found = _unpickle.read(path)
     assert type(found) is dict
     assert all(type(v) is dict for v in found.values())
     same_tree(found, layers)
@@ -125,7 +126,7 @@ def test_older_names_of_haikus_mapping(tmp_path, monkeypatch, name):
     path = tmp_path / "params.pkl"
     data = dumped(tree_of(layers, FlatMapping), 2, monkeypatch)
     path.write_bytes(data.replace(b"FlatMapping\n", name.encode() + b"\n"))
-    same_tree(unpickle.read(path), layers)
+    same_tree(_unpickle.read(path), layers)
 
 
 @pytest.mark.parametrize("protocol", [0, 1, *PROTOCOLS])
@@ -143,7 +144,7 @@ def test_arrays_of_any_layout(tmp_path, protocol, kind):
     a.flags.writeable = kind != "read_only"
     path = tmp_path / "params.pkl"
     path.write_bytes(pickle.dumps(dict(a=a), protocol))
-    found = unpickle.read(path)["a"]
+    found = _unpickle.read(path)["a"]
     assert found.dtype == a.dtype
     np.testing.assert_array_equal(found, a, strict=True)
     found += 1  # an array of its own
@@ -167,13 +168,13 @@ def test_the_converted_field_is_the_published_one(tmp_path, sizes, omega0, hidde
     source, target = tmp_path / "params.pkl", tmp_path / "new/start.safetensors"
     source.write_bytes(pickle.dumps(tree_of(layers), 4))
     settings = dict(omega0=omega0, hidden_omega0=hidden, offset=offset)
-    pickles.convert(source, target, **settings)
-    found = weights.load(target)
+    exchange.convert(source, target, **settings)
+    found = store.load(target)
     x = np.random.default_rng(2).uniform(-1, 1, (40, sizes[0])).astype(np.float32)
     wanted = evaluated(layers, x, omega0, hidden or omega0, offset)
     np.testing.assert_allclose(jax.jit(found.field.apply)(found.theta, x), wanted, atol=2e-4)
     assert wanted.std() > 0.05
-    assert found.rates is None
+    assert found.init.step_sizes is None
     assert found.info["origin"]["file"] == "params.pkl"
 
 
@@ -186,8 +187,8 @@ def test_eleven_layers_go_by_number(tmp_path, order):
     names = {"as_made": list(tree), "backwards": list(tree)[::-1], "alphabetical": sorted(tree)}
     source = tmp_path / "params.pkl"
     source.write_bytes(pickle.dumps({n: tree[n] for n in names[order]}, 4))
-    pickles.convert(source, tmp_path / "start.safetensors", omega0=30.0)
-    theta = weights.load(tmp_path / "start.safetensors").theta
+    exchange.convert(source, tmp_path / "start.safetensors", omega0=30.0)
+    theta = store.load(tmp_path / "start.safetensors").theta
     assert len(theta) == 11
     for layer, (w, b) in zip(theta, layers):
         np.testing.assert_array_equal(layer.w, w)
@@ -540,7 +541,7 @@ def refusal(tmp_path, data, name="params.pkl"):
     source.write_bytes(data)
     started = time.process_time()
     with pytest.raises(PickleError) as error:
-        pickles.convert(source, target, omega0=30.0)
+        exchange.convert(source, target, omega0=30.0)
     assert time.process_time() - started < 1
     message = str(error.value)
     assert len(message.splitlines()) == 1
@@ -585,7 +586,7 @@ def test_a_small_file_does_not_fill_the_memory(tmp_path):
     path = tmp_path / "params.pkl"
     path.write_bytes(finished(program))
     with pytest.raises(PickleError):
-        unpickle.read(path)
+        _unpickle.read(path)
 
 
 def test_a_file_name_of_two_lines_is_refused_in_one(tmp_path):
@@ -600,10 +601,10 @@ def test_files_that_cannot_be_read_are_named(tmp_path, monkeypatch, kind):
         source.mkdir()
     elif kind == "too_large":
         source.write_bytes(genuine())
-        monkeypatch.setattr(unpickle, "MAX_BYTES", len(genuine()) - 1)
+        monkeypatch.setattr(_unpickle, "MAX_BYTES", len(genuine()) - 1)
         told = "more than"
     with pytest.raises(PickleError, match=told) as error:
-        pickles.convert(source, tmp_path / "start.safetensors", omega0=30.0)
+        exchange.convert(source, tmp_path / "start.safetensors", omega0=30.0)
     assert "params.pkl" in str(error.value)
 
 
@@ -612,9 +613,9 @@ def test_deep_nesting_does_not_end_the_process(tmp_path):
     path = tmp_path / "params.pkl"
     path.write_bytes(finished(b"})" + b"\x85" * 500_000 + b"K\x01s"))
     program = (
-        "import sys; from learnit_utils import unpickle\n"
-        "try: unpickle.read(sys.argv[1])\n"
-        "except unpickle.PickleError: print('refused')"
+        "import sys; from learnit_utils import _unpickle\n"
+        "try: _unpickle.read(sys.argv[1])\n"
+        "except _unpickle.PickleError: print('refused')"
     )
     done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "refused\n")
@@ -636,7 +637,7 @@ GLOBALS = [
 @pytest.mark.parametrize("state", ["attributes", "slots"])
 def test_a_pickle_leaves_no_state_behind(tmp_path, asked, state):
     """BUILD sets attributes: of the functions that stand in for numpy's, if they let it."""
-    spec = importlib.util.spec_from_file_location("learnit_unpickle_copy", unpickle.__file__)
+    spec = importlib.util.spec_from_file_location("learnit_unpickle_copy", _unpickle.__file__)
     copy = importlib.util.module_from_spec(spec)  # ours stays as it is, whatever happens
     spec.loader.exec_module(copy)
     before = {key: dict(vars(value)) for key, value in copy.ALLOWED.items()}
@@ -669,7 +670,7 @@ def test_a_damaged_pickle_is_refused_or_still_arrays(tmp_path_factory, protocol,
 def read_or_refused(path):
     """A tree of arrays, or one line."""
     try:
-        tree = unpickle.read(path)
+        tree = _unpickle.read(path)
     except PickleError as e:
         lines = str(e).splitlines()
         if len(lines) != 1:
@@ -712,7 +713,7 @@ def test_random_programs_are_refused_in_one_line(tmp_path_factory, program):
 def test_impossible_settings_are_refused(tmp_path, words):
     (tmp_path / "params.pkl").write_bytes(genuine())
     with pytest.raises(ValueError) as error:  # noqa: PT011
-        pickles.convert(tmp_path / "params.pkl", tmp_path / "start.safetensors", **words)
+        exchange.convert(tmp_path / "params.pkl", tmp_path / "start.safetensors", **words)
     assert len(str(error.value).splitlines()) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["params.pkl"]
 
@@ -727,8 +728,9 @@ def test_the_command_converts(tmp_path, capsys):
     assert command(source, target, "--omega0", "30") == 0
     out, err = capsys.readouterr()
     assert (out, err) == (f"{target}\n", "")
-    assert {p.name for p in target.parent.iterdir()} == {"start.safetensors", "manifest.json"}
-    spec = weights.load(target).field.spec
+    there = {"start.safetensors", "manifest.json", ".manifest.lock"}
+    assert {p.name for p in target.parent.iterdir()} == there
+    spec = store.load(target).field.spec
     assert (spec["omega0"], spec["hidden_omega0"], spec["offset"]) == (30.0, 30.0, 0.5)
 
 
@@ -752,7 +754,7 @@ FAILURES = {
     "an_array": (lambda c: STILL["an_array_of_one"], "start.safetensors", "30", "mapping"),
     "newline": (lambda c: STILL["newline_in_a_mismatch"], "start.safetensors", "30", "do not cont"),
     "absent": (None, "start.safetensors", "30", "no such file"),
-    "suffix": (lambda c: genuine(), "start.npz", "30", "weights are files in .safetensors"),
+    "suffix": (lambda c: genuine(), "start.npz", "30", "expected a file name in .safetensors"),
     "omega0": (lambda c: genuine(), "start.safetensors", "0", "omega0 = 0.0"),
     "target_under_a_file": (lambda c: genuine(), "params.pkl/a.safetensors", "30", "params.pkl"),
 }  # fmt: skip

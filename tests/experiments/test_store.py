@@ -1,6 +1,8 @@
 """Weights and the manifest beside them: what was saved comes back, anything else is refused."""
 
 import json
+import subprocess
+import sys
 from functools import cache
 
 import jax
@@ -9,9 +11,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save as tensors
 
-from learnit_utils import assets, fields, inner, weights
+from learnit_utils import _files, fields, inner, shipped
+from learnit_utils.experiments import registry, store
+from learnit_utils.experiments.recipe import Recipe, functions
+from learnit_utils.experiments.store import StoreError
 from learnit_utils.fields import Layer
-from learnit_utils.weights import WeightsError
+from learnit_utils.inner import Init
+from learnit_utils.tasks import Tasks
 
 FIELDS = {
     "siren": fields.siren(6, 3, 20.0, 3, hidden_omega0=25.0, offset=0.25),
@@ -35,6 +41,11 @@ def drawn(kind="siren", seed=0, lead=()):
     ]
 
 
+def rated(seed=0, kind="siren"):
+    """An init with learned step sizes for two steps."""
+    return Init(drawn(kind, seed), drawn(kind, seed + 1, (2,)))
+
+
 def same(a, b):
     assert [len(layer) for layer in a] == [len(layer) for layer in b]
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)):
@@ -44,8 +55,8 @@ def same(a, b):
 
 def refused(name_or_path, told=""):
     """The one line with which loading is refused."""
-    with pytest.raises(WeightsError) as error:
-        weights.load(name_or_path)
+    with pytest.raises(StoreError) as error:
+        store.load(name_or_path)
     message = str(error.value)
     assert told in message
     assert "\n" not in message
@@ -55,7 +66,7 @@ def refused(name_or_path, told=""):
 @pytest.fixture
 def saved(tmp_path):
     path = tmp_path / "start.safetensors"
-    weights.save(path, FIELDS["siren"], drawn(), rates=drawn(seed=1, lead=(2,)), method="maml")
+    store.save(path, FIELDS["siren"], rated(), method="maml")
     return path
 
 
@@ -64,29 +75,29 @@ def saved(tmp_path):
 @pytest.mark.parametrize("steps", [None, 1, 3])
 def test_weights_come_back(tmp_path, kind, steps):
     path = tmp_path / "start.safetensors"
-    rates = drawn(kind, 1, (steps,)) if steps else None
-    weights.save(path, FIELDS[kind], drawn(kind), rates=rates)
-    found = weights.load(path)
+    step_sizes = drawn(kind, 1, (steps,)) if steps else None
+    store.save(path, FIELDS[kind], Init(drawn(kind), step_sizes))
+    found = store.load(path)
     assert found.field == FIELDS[kind]
     same(found.theta, drawn(kind))
     if steps:
-        same(found.rates, rates)
+        same(found.init.step_sizes, step_sizes)
     else:
-        assert found.rates is None
+        assert found.init.step_sizes is None
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(found.theta))
 
 
 @pytest.mark.parametrize("per", inner.PER)
 def test_every_kind_of_learned_step_sizes_comes_back(tmp_path, per):
     path = tmp_path / "start.safetensors"
-    start = inner.with_rates(jax.tree.map(jnp.asarray, drawn()), 4, 0.01, per)
-    weights.save(path, FIELDS["siren"], start.theta, rates=start.rates)
-    same(weights.load(path).rates, start.rates)
+    init = inner.with_step_sizes(jax.tree.map(jnp.asarray, drawn()), 4, 0.01, per)
+    store.save(path, FIELDS["siren"], init)
+    same(store.load(path).init.step_sizes, init.step_sizes)
 
 
 def test_the_loaded_field_is_the_saved_function(saved):
     x = np.linspace(-1, 1, 10, dtype=np.float32).reshape(5, 2)
-    found = weights.load(str(saved))
+    found = store.load(str(saved))
     wanted = jax.jit(FIELDS["siren"].apply)(drawn(), x)
     np.testing.assert_array_equal(jax.jit(found.field.apply)(found.theta, x), wanted)
 
@@ -100,18 +111,18 @@ def test_arrays_of_any_layout_come_back(tmp_path, kind):
         "jax": jnp.asarray,
     }[kind]
     path = tmp_path / "start.safetensors"
-    weights.save(path, FIELDS["siren"], jax.tree.map(lay, drawn()))
-    same(weights.load(path).theta, drawn())
+    store.save(path, FIELDS["siren"], jax.tree.map(lay, drawn()))
+    same(store.load(path).theta, drawn())
 
 
 def test_the_manifest_says_what_the_file_is(tmp_path):
     path = tmp_path / "start.safetensors"
     told = dict(method="reptile", seed=3, scores=dict(psnr=[21.5, None]), note="Grüße")
-    weights.save(path, FIELDS["siren"], drawn(), **told)
+    store.save(path, FIELDS["siren"], drawn(), **told)
     text = (tmp_path / "manifest.json").read_text("utf8")
     entry = json.loads(text)[path.name]
-    assert entry == weights.load(path).info
-    assert entry["sha256"] == assets.sha256(path)
+    assert entry == store.load(path).info
+    assert entry["sha256"] == _files.sha256(path)
     assert entry["bytes"] == path.stat().st_size
     assert fields.build(**entry["field"]) == FIELDS["siren"]
     assert {k: entry[k] for k in told} == told
@@ -120,20 +131,20 @@ def test_the_manifest_says_what_the_file_is(tmp_path):
 def test_the_manifest_keeps_its_other_entries(tmp_path):
     names = ["b", "a", "c"]
     for seed, name in enumerate(names):
-        weights.save(tmp_path / f"{name}.safetensors", FIELDS["relu"], drawn("relu", seed))
+        store.save(tmp_path / f"{name}.safetensors", FIELDS["relu"], drawn("relu", seed))
     before = json.loads((tmp_path / "manifest.json").read_text("utf8"))
-    weights.save(tmp_path / "a.safetensors", FIELDS["siren"], drawn(), method="again")
+    store.save(tmp_path / "a.safetensors", FIELDS["siren"], drawn(), method="again")
     after = json.loads((tmp_path / "manifest.json").read_text("utf8"))
     assert list(after) == [f"{n}.safetensors" for n in sorted(names)]
     assert after.pop("a.safetensors")["method"] == "again"
     del before["a.safetensors"]
     assert after == before
-    same(weights.load(tmp_path / "b.safetensors").theta, drawn("relu", 0))
-    same(weights.load(tmp_path / "a.safetensors").theta, drawn())
+    same(store.load(tmp_path / "b.safetensors").theta, drawn("relu", 0))
+    same(store.load(tmp_path / "a.safetensors").theta, drawn())
 
 
-def test_circumstances_can_stand_in_a_manifest():
-    found = json.loads(json.dumps(weights.circumstances()))
+def test_the_environment_can_stand_in_a_manifest():
+    found = json.loads(json.dumps(store.environment()))
     assert found["versions"]["jax"] == jax.__version__
     assert jax.devices()[0].platform in found["device"]
     assert "cores" in found["device"] or jax.default_backend() != "cpu"
@@ -144,24 +155,27 @@ def test_circumstances_can_stand_in_a_manifest():
 def package(tmp_path, monkeypatch):
     """A package that ships two starts."""
     for name in ("natural_maml", "faces_reptile"):
-        weights.save(tmp_path / f"weights/{name}.safetensors", FIELDS["siren"], drawn())
-    monkeypatch.setattr(assets, "PACKAGE", tmp_path)
+        store.save(tmp_path / f"weights/{name}.safetensors", FIELDS["siren"], drawn())
+    monkeypatch.setattr(shipped, "ROOT", tmp_path)
     return tmp_path
 
 
 def test_shipped_weights_are_found_by_name(package):
-    assert weights.names() == ["faces_reptile", "natural_maml"]
-    same(weights.load("natural_maml").theta, drawn())
+    assert store.names() == ["faces_reptile", "natural_maml"]
+    same(store.load("natural_maml").theta, drawn())
 
 
-@pytest.mark.parametrize("name", ["natural", "", "../weights/natural_maml", "NATURAL_MAML"])
+ELSEWHERE = ["../weights/natural_maml", "weights/natural_maml", "snapshots/../natural_maml"]
+
+
+@pytest.mark.parametrize("name", ["natural", "", "NATURAL_MAML", *ELSEWHERE])
 def test_an_unknown_name_lists_those_that_ship(package, name):
     assert repr(name) in refused(name, "shipped are faces_reptile, natural_maml")
 
 
 def test_where_nothing_ships_that_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(assets, "PACKAGE", tmp_path)
-    assert weights.names() == []
+    monkeypatch.setattr(shipped, "ROOT", tmp_path)
+    assert store.names() == []
     refused("natural_maml", "shipped are none")
 
 
@@ -173,10 +187,87 @@ def test_shipped_weights_are_checked(package):
     refused("natural_maml", "missing")
 
 
+def test_a_shipped_snapshot_is_found_by_its_name(package):
+    store.save(package / "weights/snapshots/natural_maml_50.safetensors", FIELDS["relu"], relu())
+    same(store.load("snapshots/natural_maml_50").theta, relu())
+    assert store.names() == ["faces_reptile", "natural_maml"]  # it is no finished init
+    refused("natural_maml_50", "shipped are")
+    refused("snapshots/natural_maml", "shipped are")
+
+
+def relu():
+    return drawn("relu", 3)
+
+
 def test_everything_that_ships_can_be_loaded():
-    for name in weights.names():
-        found = weights.load(name)
-        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found.theta))
+    on_the_way = sorted(shipped.manifest("weights/snapshots"))
+    assert on_the_way
+    for name in (*store.names(), *(f"snapshots/{n.removesuffix('.safetensors')}" for n in on_the_way)):
+        found = store.load(name)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found.init))
+        assert found.field.spec == found.problem().field.spec
+
+
+# --- how it was trained -----------------------------------------------------------------------
+SETTINGS = Recipe(field=dict(FIELDS["siren"].spec), steps=7, snapshots=(2, 5)).settings()
+
+
+def test_an_init_knows_the_recipe_it_was_trained_by(tmp_path):
+    path = tmp_path / "init.safetensors"
+    store.save(path, FIELDS["siren"], drawn(), settings=SETTINGS, history=dict(step=[0, 7]))
+    found = store.load(path)
+    assert found.trained_by() == found.recipe == Recipe(**SETTINGS)
+    assert found.recipe.snapshots == (2, 5)
+    assert found.history == dict(step=[0, 7])
+    learned = found.problem()
+    assert learned is functions(Recipe(**SETTINGS))  # shared, and so is what is compiled
+    assert learned.field == found.field
+    task = Tasks(np.full((4, 3), 0.5, np.float32), np.zeros((4, 2), np.float32))
+    told = learned.loss(found.theta, task, jax.random.key(0))
+    np.testing.assert_allclose(told, np.square(found.field(found.theta, task.shared) - 0.5).mean())
+    at_test_time = found.test_problem()
+    assert at_test_time.loss(found.theta, task, jax.random.key(0)) == told
+    assert np.shape(at_test_time.held_out(found.theta, task, jax.random.key(0))) == ()
+
+
+def test_without_a_recipe_that_is_said(tmp_path):
+    path = tmp_path / "init.safetensors"
+    store.save(path, FIELDS["siren"], drawn(), method="imported")
+    found = store.load(path)
+    assert (found.recipe, found.history) == (None, {})
+    for ask in (found.trained_by, found.problem, found.test_problem):
+        with pytest.raises(StoreError, match="^imported weights have no recipe or history$"):
+            ask()
+
+
+@pytest.mark.parametrize("settings", [dict(SETTINGS, rates=3), {"measure": "pixels"}, 3, None, [1]])
+def test_settings_that_are_no_recipe_are_refused(tmp_path, settings):
+    path = tmp_path / "init.safetensors"
+    store.save(path, FIELDS["siren"], drawn(), settings=settings)
+    refused(path, f"weights {str(path)!r}: ")
+
+
+# --- several processes ------------------------------------------------------------------------
+def test_several_processes_enter_files_into_one_folder(tmp_path):
+    program = """
+import pathlib, sys, time
+from learnit_utils import _files
+folder, who = pathlib.Path(sys.argv[1]), sys.argv[2]
+(folder / f"ready_{who}").touch()
+while len(list(folder.glob("ready_*"))) < 3:
+    time.sleep(0.01)
+for i in range(15):
+    _files.enter(folder / "weights", f"{who}{i}", bytes([i]), who=who)
+"""
+    words = [sys.executable, "-c", program, str(tmp_path)]
+    running = [subprocess.Popen([*words, who]) for who in "abc"]
+    assert [p.wait() for p in running] == [0] * 3
+    entries = _files.manifest(tmp_path / "weights")
+    assert sorted(entries) == sorted(f"{who}{i}" for who in "abc" for i in range(15))
+    for name, entry in entries.items():
+        assert entry["who"] == name[0]
+        assert _files.check(tmp_path / "weights" / name, entry) is None
+    assert not list((tmp_path / "weights").glob("*.part"))
 
 
 # --- damage -----------------------------------------------------------------------------------
@@ -229,33 +320,35 @@ def damaged(data, other, rng):
     return bytes(out)
 
 
-def test_a_thousand_random_damages_are_refused(saved, tmp_path, rng):
+@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.slow)])
+def test_random_damages_are_refused(saved, tmp_path, rng, count):
     second = tmp_path / "other.safetensors"
-    weights.save(second, FIELDS["siren"], drawn(seed=5), rates=drawn(seed=6, lead=(2,)))
+    store.save(second, FIELDS["siren"], rated(5))
     data, other = saved.read_bytes(), second.read_bytes()
     assert len(data) == len(other)
     tried = 0
-    while tried < 1000:
+    while tried < count:
         torn = damaged(data, other, rng)
         if torn != data:
             saved.write_bytes(torn)
             refused(saved, f"weights {str(saved)!r}: ")
             tried += 1
     saved.write_bytes(data)
-    same(weights.load(saved).theta, drawn())
+    same(store.load(saved).theta, drawn())
 
 
-def test_damages_that_the_manifest_vouches_for(saved, tmp_path, rng):
+@pytest.mark.parametrize("count", [60, pytest.param(300, marks=pytest.mark.slow)])
+def test_damages_that_the_manifest_vouches_for(saved, tmp_path, rng, count):
     """Even so nothing but float32 of the field's shapes comes out, and no other exception."""
     second = tmp_path / "other.safetensors"
-    weights.save(second, FIELDS["siren"], drawn(seed=5), rates=drawn(seed=6, lead=(2,)))
+    store.save(second, FIELDS["siren"], rated(5))
     data, other = saved.read_bytes(), second.read_bytes()
-    entry, loaded, refusals = weights.load(saved).info, 0, []
-    for _ in range(300):
+    entry, loaded, refusals = store.load(saved).info, 0, []
+    for _ in range(count):
         vouched(saved, damaged(data, other, rng), entry)
         try:
-            theta = weights.load(saved).theta
-        except WeightsError as e:
+            theta = store.load(saved).theta
+        except StoreError as e:
             refusals.append(str(e))
             continue
         loaded += 1
@@ -265,13 +358,13 @@ def test_damages_that_the_manifest_vouches_for(saved, tmp_path, rng):
         assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(theta))
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(theta))
     assert not [line for line in refusals if "\n" in line or str(saved) not in line]
-    assert min(loaded, len(refusals)) > 10  # a flipped bit of a number is a number
+    assert min(loaded, len(refusals)) > count / 30  # a flipped bit of a number is a number
 
 
 def test_swapped_files_are_refused(tmp_path):
     paths = [tmp_path / f"{n}.safetensors" for n in "ab"]
     for seed, path in enumerate(paths):
-        weights.save(path, FIELDS["siren"], drawn(seed=seed))
+        store.save(path, FIELDS["siren"], drawn(seed=seed))
     first, second = (path.read_bytes() for path in paths)
     paths[0].write_bytes(second)
     paths[1].write_bytes(first)
@@ -332,12 +425,12 @@ def test_an_entry_without_what_it_must_say_is_refused(saved, key, value):
 def vouched(path, data, entry):
     """Write a file by hand, and its manifest with the hash that it has."""
     path.write_bytes(data)
-    entry = {**entry, "sha256": assets.sha256(data), "bytes": len(data)}
+    entry = {**entry, "sha256": _files.sha256(data), "bytes": len(data)}
     path.with_name("manifest.json").write_text(json.dumps({path.name: entry}))
 
 
-def parts(rated=True):
-    kinds = [("layer", drawn())] + [("rates", drawn(seed=1, lead=(2,)))] * rated
+def parts(with_step_sizes=True):
+    kinds = [("layer", drawn())] + [("step_sizes", drawn(seed=1, lead=(2,)))] * with_step_sizes
     return {
         f"{kind}_{i}.{k}": v
         for kind, theta in kinds
@@ -350,12 +443,12 @@ def by_hand(path, arrays, **spec):
     vouched(path, tensors(arrays), dict(field={**FIELDS["siren"].spec, **spec}))
 
 
-@pytest.mark.parametrize("rated", [False, True])
-def test_a_file_written_by_hand_is_as_good(tmp_path, rated):
+@pytest.mark.parametrize("with_step_sizes", [False, True])
+def test_a_file_written_by_hand_is_as_good(tmp_path, with_step_sizes):
     path = tmp_path / "hand.safetensors"
-    by_hand(path, parts(rated))
-    same(weights.load(path).theta, drawn())
-    assert (weights.load(path).rates is not None) == rated
+    by_hand(path, parts(with_step_sizes))
+    same(store.load(path).theta, drawn())
+    assert (store.load(path).init.step_sizes is not None) == with_step_sizes
 
 
 CHANGES = {
@@ -387,24 +480,24 @@ CHANGES = {
     "truth": (lambda a: a.update({"layer_1.w": a["layer_1.w"] > 0}), "bool(6, 6)"),
     "nan": (lambda a: np.put(a["layer_1.w"], 7, np.nan), "layer_1.w has values that are not fin"),
     "inf": (lambda a: np.put(a["layer_2.b"], 0, np.inf), "layer_2.b has values that are not fin"),
-    "rate_missing": (lambda a: a.pop("rates_1.b"), "rates_1.b is missing"),
-    "rate_extra": (lambda a: a.update({"rates_3.b": a["rates_2.b"]}), "rates_3.b is not a tensor"),
-    "rate_nan": (lambda a: np.put(a["rates_0.w"], 3, np.nan), "rates_0.w has values"),
-    "rate_double": (lambda a: a.update({"rates_0.w": a["rates_0.w"].astype("f8")}), "float64"),
-    "rate_flat": (lambda a: a.update({"rates_0.w": np.zeros(12, np.float32)}), "rates_"),
-    "rate_scalar": (lambda a: a.update({"rates_0.w": np.float32([0.1])}), "rates_"),
-    "rate_of_another_width": (
-        lambda a: a.update({"rates_1.w": np.zeros((2, 5, 5), np.float32)}),
-        "rates_",
+    "step_size_missing": (lambda a: a.pop("step_sizes_1.b"), "step_sizes_1.b is missing"),
+    "step_size_extra": (lambda a: a.update({"step_sizes_3.b": a["step_sizes_2.b"]}), "step_sizes_3.b is not a tensor"),
+    "step_size_nan": (lambda a: np.put(a["step_sizes_0.w"], 3, np.nan), "step_sizes_0.w has values"),
+    "step_size_double": (lambda a: a.update({"step_sizes_0.w": a["step_sizes_0.w"].astype("f8")}), "float64"),
+    "step_size_flat": (lambda a: a.update({"step_sizes_0.w": np.zeros(12, np.float32)}), "step_sizes_"),
+    "step_size_scalar": (lambda a: a.update({"step_sizes_0.w": np.float32([0.1])}), "step_sizes_"),
+    "step_size_of_another_width": (
+        lambda a: a.update({"step_sizes_1.w": np.zeros((2, 5, 5), np.float32)}),
+        "step_sizes_",
     ),
-    "rate_without_steps": (lambda a: a.update({"rates_1.w": a["rates_1.w"][0]}), "rates_"),
-    "rates_of_no_step": (
-        lambda a: a.update({n: v[:0] for n, v in a.items() if "rates" in n}),
-        "rates_",
+    "step_size_without_steps": (lambda a: a.update({"step_sizes_1.w": a["step_sizes_1.w"][0]}), "step_sizes_"),
+    "step_sizes_of_no_step": (
+        lambda a: a.update({n: v[:0] for n, v in a.items() if "step_sizes" in n}),
+        "step_sizes_",
     ),
-    "rates_of_different_steps": (
-        lambda a: a.update({"rates_1.w": np.zeros((3, 6, 6), np.float32)}),
-        "rates_",
+    "step_sizes_of_different_steps": (
+        lambda a: a.update({"step_sizes_1.w": np.zeros((3, 6, 6), np.float32)}),
+        "step_sizes_",
     ),
 }
 
@@ -475,32 +568,32 @@ def spoiled(value, **words):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("kind", ["theta", "rates"])
+@pytest.mark.parametrize("kind", ["theta", "step_sizes"])
 @pytest.mark.parametrize("there", [False, True])
 def test_saving_what_is_not_finite_is_refused(tmp_path, saved, value, kind, there):
     folder = tmp_path if there else tmp_path / "new"
     before = contents(tmp_path)
-    bad = dict(theta=spoiled(value)) if kind == "theta" else dict(theta=drawn())
-    if kind == "rates":
-        bad["rates"] = spoiled(value, seed=1, lead=(2,))
-    with pytest.raises(WeightsError, match=r"_1\.w has values that are not finite"):
-        weights.save(folder / ENTRY, FIELDS["siren"], **bad)
+    bad = Init(spoiled(value), drawn(seed=1, lead=(2,)))
+    if kind == "step_sizes":
+        bad = Init(drawn(), spoiled(value, seed=1, lead=(2,)))
+    with pytest.raises(StoreError, match=r"_1\.w has values that are not finite"):
+        store.save(folder / ENTRY, FIELDS["siren"], bad)
     assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize("name", ["start", "start.npz", "start.safetensors.bak", "safetensors"])
 def test_saving_under_another_suffix_is_refused(tmp_path, name):
-    with pytest.raises(WeightsError, match=r"weights are files in \.safetensors"):
-        weights.save(tmp_path / name, FIELDS["siren"], drawn())
+    with pytest.raises(StoreError, match=r"expected a file name in \.safetensors"):
+        store.save(tmp_path / name, FIELDS["siren"], drawn())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_saving_info_that_json_cannot_hold_changes_nothing(tmp_path, saved):
     before = contents(tmp_path)
     with pytest.raises((TypeError, ValueError)):
-        weights.save(saved, FIELDS["siren"], drawn(seed=9), score=np.float32(3))
+        store.save(saved, FIELDS["siren"], drawn(seed=9), score=np.float32(3))
     with pytest.raises((TypeError, ValueError)):
-        weights.save(tmp_path / "new.safetensors", FIELDS["siren"], drawn(), score=object())
+        store.save(tmp_path / "new.safetensors", FIELDS["siren"], drawn(), score=object())
     assert contents(tmp_path) == before
 
 
@@ -508,39 +601,39 @@ def test_saving_beside_a_torn_manifest_changes_nothing(tmp_path, saved):
     (tmp_path / "manifest.json").write_bytes(b'{"start')
     before = contents(tmp_path)
     with pytest.raises(ValueError):  # noqa: PT011 any line will do
-        weights.save(tmp_path / "new.safetensors", FIELDS["siren"], drawn())
+        store.save(tmp_path / "new.safetensors", FIELDS["siren"], drawn())
     assert contents(tmp_path) == before
 
 
 # --- half precision ---------------------------------------------------------------------------
 def test_half_precision_is_half_as_large_and_comes_back_rounded(tmp_path):
     path, whole = tmp_path / "half.safetensors", tmp_path / "whole.safetensors"
-    rates = drawn(seed=1, lead=(2,))
-    weights.save(whole, FIELDS["siren"], drawn(), rates=rates)
-    weights.save(path, FIELDS["siren"], drawn(), rates=rates, precision="float16")
-    found = weights.load(path)
-    same(found.theta, weights.rounded(drawn(), "float16"))
-    same(found.rates, weights.rounded(rates, "float16"))
+    init = rated()
+    store.save(whole, FIELDS["siren"], init)
+    store.save(path, FIELDS["siren"], init, precision="float16")
+    found = store.load(path)
+    same(found.theta, store.rounded(drawn(), "float16"))
+    same(found.init.step_sizes, store.rounded(init.step_sizes, "float16"))
     for x, y in zip(jax.tree.leaves(found.theta), jax.tree.leaves(drawn())):
         np.testing.assert_allclose(x, y, rtol=2**-11, atol=2**-25)
-    numbers = sum(a.size for a in jax.tree.leaves((drawn(), rates)))
+    numbers = sum(a.size for a in jax.tree.leaves(init))
     assert path.stat().st_size == whole.stat().st_size - 2 * numbers
     assert found.info["precision"] == "float16"
-    weights.save(tmp_path / "again.safetensors", found.field, found.theta, precision="float16")
-    same(weights.load(tmp_path / "again.safetensors").theta, found.theta)
+    store.save(tmp_path / "again.safetensors", found.field, found.theta, precision="float16")
+    same(store.load(tmp_path / "again.safetensors").theta, found.theta)
 
 
 def test_too_large_for_half_precision_is_refused(tmp_path):
     theta = [Layer(100000 * np.sign(layer.w), layer.b) for layer in drawn()]
-    weights.save(tmp_path / "whole.safetensors", FIELDS["siren"], theta)
-    with pytest.raises(WeightsError, match=r"layer_0\.w has values that are not finite in float16"):
-        weights.save(tmp_path / "half.safetensors", FIELDS["siren"], theta, precision="float16")
+    store.save(tmp_path / "whole.safetensors", FIELDS["siren"], theta)
+    with pytest.raises(StoreError, match=r"layer_0\.w has values that are not finite in float16"):
+        store.save(tmp_path / "half.safetensors", FIELDS["siren"], theta, precision="float16")
     assert not (tmp_path / "half.safetensors").exists()
 
 
 def test_another_precision_is_refused(tmp_path, saved):
-    with pytest.raises(WeightsError, match="one of float32, float16"):
-        weights.save(tmp_path / "x.safetensors", FIELDS["siren"], drawn(), precision="float64")
+    with pytest.raises(StoreError, match="one of float32, float16"):
+        store.save(tmp_path / "x.safetensors", FIELDS["siren"], drawn(), precision="float64")
     table = saved.with_name("manifest.json")
     told = json.loads(table.read_text("utf8"))
     for wrong, says in (
@@ -552,9 +645,7 @@ def test_another_precision_is_refused(tmp_path, saved):
         refused(saved, says)
 
 
-@pytest.mark.parametrize("name", weights.names())
+@pytest.mark.parametrize("name", store.names())
 def test_shipped_files_have_the_precision_of_their_recipe(name):
-    from learnit_utils import recipes
-
-    info = weights.load(name).info
-    assert info.get("precision", "float32") == recipes.RECIPES[name].precision
+    info = store.load(name).info
+    assert info.get("precision", "float32") == registry.RECIPES[name].precision

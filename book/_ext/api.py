@@ -1,0 +1,79 @@
+"""The API page, made from the docstrings of the package."""
+
+import ast
+import inspect
+import re
+from importlib import import_module
+from pathlib import Path
+
+import learnit_utils
+
+ROOMS = {
+    "The mathematics": "fields metrics tasks inner outer train evaluate baselines ntk",
+    "Forward models": "forward forward.pixels forward.tomography forward.reconstruct "
+    "forward.cameras forward.rendering forward.photometric",
+    "Signals": "signals.base signals.transforms signals.faces signals.photos signals.text "
+    "signals.sdf signals.phantoms signals.objects signals.landmarks signals.colmap signals.local",
+    "Experiments": "experiments.recipe experiments.registry experiments.run experiments.protocol "
+    "experiments.scores experiments.content experiments.store experiments.exchange "
+    "experiments.flops",
+    "Book": "book.report book.results book.inits book.figures book.diagrams book.slider",
+}
+
+
+def page() -> str:
+    """Markdown: a section per room, a folded list of definitions per module."""
+    parts = []
+    for title, names in ROOMS.items():
+        parts.append(f"## {title}")
+        parts += [_module(name) for name in names.split()]
+    return "\n\n".join(parts)
+
+
+def _module(name: str) -> str:
+    module = import_module(f"{learnit_utils.__name__}.{name}")
+    tree = ast.parse(Path(module.__file__).read_text("utf8"))
+    summary, _, more = inspect.cleandoc(module.__doc__ or "").partition("\n\n")
+    parts = [f"### `{name}`", _text(summary)]
+    if more:
+        parts.append(_text(more))
+    entries = [_entry(module, node) for node in tree.body if _public(node)]
+    if entries:
+        body = "\n\n".join(entries)
+        names = ", ".join(f"`{node.name}`" for node in tree.body if _public(node))
+        parts.append(f"`````{{dropdown}} {names}\n{body}\n`````")
+    return "\n\n".join(parts)
+
+
+def _public(node: ast.AST) -> bool:
+    kinds = ast.FunctionDef | ast.ClassDef
+    return isinstance(node, kinds) and not node.name.startswith("_")
+
+
+def _text(text: str) -> str:
+    """Prose of a docstring as Markdown: doctests and indented lines as they are."""
+    blocks = []
+    for block in text.split("\n\n"):
+        if block.startswith((">>>", " ")):
+            blocks.append(f"```text\n{block}\n```")
+        else:
+            blocks.append(re.sub(r"([*_<>|\\])(?![^`]*`(?:[^`]*`[^`]*`)*[^`]*$)", r"\\\1", block))
+    return "\n\n".join(blocks)
+
+
+def _entry(module, node: ast.AST) -> str:
+    doc = inspect.cleandoc(ast.get_docstring(node) or "")
+    if isinstance(node, ast.FunctionDef):
+        signature = f"{node.name}({ast.unparse(node.args)})"
+        signature += f" -> {ast.unparse(node.returns)}" if node.returns else ""
+    else:
+        bases = ", ".join(ast.unparse(b) for b in node.bases)
+        signature = f"class {node.name}({bases})" if bases else f"class {node.name}"
+        lines = Path(module.__file__).read_text("utf8").splitlines()
+        fields = [n for n in node.body if isinstance(n, ast.AnnAssign)]
+        signature += "".join("\n" + lines[f.lineno - 1] for f in fields)
+    summary, _, more = doc.partition("\n\n")
+    parts = [f"```python\n{signature}\n```", _text(summary)]
+    if more:
+        parts.append(f"```text\n{more}\n```")
+    return "\n\n".join(parts)
