@@ -1,13 +1,14 @@
-# make book   build everything and the HTML book      make test   prove it
-# make bench  measure speed against the floor          make lab    open the chapters in JupyterLab
+# make book   set up everything, build the HTML book   make test   set up everything, run every test
+# make check  lint, layout and the fast tests          make lab    open the chapters in JupyterLab
+# make bench  measure speed against the floor
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-JOBS   ?= 2
+JOBS   ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test lab bench clean lock
+.PHONY: help setup book lint check test lab bench clean lock
 
 help:
 	@grep -h '^# make' Makefile | sed 's/^# //'
@@ -29,10 +30,15 @@ book: setup
 	@$(BIN)/learnit run all --out _build/executed --jobs $(JOBS) --cached
 	@$(BIN)/python book/build.py
 
-test: setup
-	@$(BIN)/python tools/browser.py
+lint: setup
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet .
 	@$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb
+
+check: lint
+	@$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
+test: lint
+	@$(BIN)/python tools/browser.py
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 bench: setup
@@ -49,4 +55,4 @@ lock: setup
 	@tools/lock.sh
 
 clean:
-	rm -rf _build $(VENV) .venv-colab runs *.egg-info .hypothesis .ruff_cache
+	rm -rf _build $(VENV) .venv-colab runs *.egg-info .hypothesis .ruff_cache .pytest_cache

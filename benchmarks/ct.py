@@ -18,8 +18,10 @@ import optax
 from skimage.transform import radon
 from timing import main, seconds
 
-from learnit_utils import cost, evaluate, recipes, tasks
-from learnit_utils.observe import tomography
+from learnit_utils import evaluate
+from learnit_utils.experiments import flops, run
+from learnit_utils.experiments.registry import RECIPES
+from learnit_utils.forward import tomography
 from learnit_utils.signals import phantoms
 
 ROUNDS, STEPS, BIG, VIEWS = 9, 100, 256, 180
@@ -35,26 +37,23 @@ def copy_rate(size=2**26):
 
 def problems():
     """name -> (call, FLOPs of its matrix products)."""
-    recipe = recipes.RECIPES["ct48_reptile12"]
-    p = recipes.build(recipe)
+    recipe = RECIPES["ct48_reptile12"]
+    p = run.build(recipe)
     one = p.data.train.take(np.array([0]))
     keys = jax.random.split(jax.random.key(1), 1)
-    step = jax.jit(p.grad.step).lower(p.start, one, keys).compile()
+    step = jax.jit(p.learned.grad.step).lower(p.init, one, keys).compile()
 
-    angles = jnp.asarray(tomography.even_angles(8))
-    side = recipe.size
-    seen = tomography.scan(one.each.reshape(1, side, side), angles)
-    scan = tasks.Tasks(tomography.Scan(seen, one.each), (one.shared, angles))
-    loss = tasks.regression(p.field, tomography.scanned())
+    scan = tomography.scan_tasks(one, 8)
+    loss = tomography.scan_problem(p.learned.field).loss
     adam = optax.adam(1e-3)
 
     def reconstruction():
-        return jax.block_until_ready(evaluate.fit(loss, p.start, scan.take(0), adam, STEPS))
+        return jax.block_until_ready(evaluate.fit(loss, p.init, scan.take(0), adam, STEPS))
 
-    gradient = cost.matmul_flops(jax.grad(loss), p.start, scan.take(0), keys[0])
-    flops = cost.matmul_flops(p.grad.step, p.start, one, keys)
+    gradient = flops.matmul_flops(jax.grad(loss), p.init, scan.take(0), keys[0])
+    of_step = flops.matmul_flops(p.learned.grad.step, p.init, one, keys)
     return {
-        "Reptile step": (lambda: jax.block_until_ready(step(p.start, one, keys)), flops),
+        "Reptile step": (lambda: jax.block_until_ready(step(p.init, one, keys)), of_step),
         f"reconstruction, {STEPS} steps": (reconstruction, STEPS * gradient),
     }
 
@@ -83,16 +82,16 @@ def measure():
     for _ in range(ROUNDS):
         took = {name: seconds(call, 2) for name, (call, _) in fitted.items()}
         took |= {name: seconds(call, 2) for name, call in projected.items()}
-        took["product"], took["copy"] = cost.matmul_rate.__wrapped__(), copy_rate()
+        took["product"], took["copy"] = flops.matmul_rate.__wrapped__(), copy_rate()
         rounds.append(took)
 
     def median(of):
         return statistics.median(of(r) for r in rounds)
 
     rows = []
-    for name, (_, flops) in fitted.items():
+    for name, (_, products) in fitted.items():
         rows.append((name, median(lambda r, n=name: r[n]), "s"))
-        of_floor = median(lambda r, n=name, f=flops: f / r["product"] / r[n])
+        of_floor = median(lambda r, n=name, f=products: f / r["product"] / r[n])
         rows.append((f"{name}: of its floor, the matrix products", of_floor, ""))
     cut = 4 * 2 * VIEWS * BIG * np.ceil(BIG * np.sqrt(2))
     size = f"{BIG} x {BIG}, {VIEWS} angles"

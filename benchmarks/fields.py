@@ -16,13 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 from timing import jitted, main, seconds
 
-from learnit_utils import cost, fields, metrics
-from learnit_utils.observe import pixels
+from learnit_utils import fields, metrics
+from learnit_utils.experiments import flops
+from learnit_utils.forward import pixels
 
 ROUNDS, SCAN, SIDE, WIDTH, DEPTH, CHANNELS = 15, 10, 64, 256, 5, 3
 
 
-def flops():
+def of_layers():
     """Matrix-product FLOPs of a forward pass and of a loss gradient (no input gradient)."""
     sizes = (2, *[WIDTH] * (DEPTH - 1), CHANNELS)
     forward = sum(2 * SIDE**2 * n * m for n, m in pairwise(sizes))
@@ -49,7 +50,7 @@ def torch_step(theta, x, y):
         import torch
     except ModuleNotFoundError:
         return None
-    torch.set_num_threads(cost.cores())
+    torch.set_num_threads(flops.cores())
     leaves = [torch.tensor(np.array(t), requires_grad=True) for layer in theta for t in layer]
     xs, ys = torch.tensor(np.array(x)), torch.tensor(np.array(y))
 
@@ -93,7 +94,7 @@ def measure():
         torch()
         calls["torch"] = torch
     rounds = [{name: seconds(call, 5) for name, call in calls.items()} for _ in range(ROUNDS)]
-    forward, gradient = flops()
+    forward, gradient = of_layers()
 
     def middle(value):
         return statistics.median(value(r) for r in rounds)

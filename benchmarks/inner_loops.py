@@ -13,7 +13,8 @@ import jax
 from meta_step import LR, K, problem
 from timing import main, seconds
 
-from learnit_utils import cost, inner, outer, tasks
+from learnit_utils import inner, outer, tasks
+from learnit_utils.experiments import flops
 
 ROUNDS, PART = 9, 0.25
 
@@ -22,7 +23,7 @@ def measure():
     """All rows (what, value, unit)."""
     field, theta, few, keys = problem()
     loss = tasks.regression(field)
-    hard, rated = tasks.hardest(field, loss, PART), inner.with_rates(theta, K, LR)
+    hard, rated = tasks.context_pruned(field, loss, PART), inner.with_step_sizes(theta, K, LR)
     plain, pruned = f"plain, K = {K}", f"pruned to {PART:.0%} of the pixels, K = {2 * K}"
     loops = {  # name -> adapt, start
         plain: (inner.sgd(loss, K, LR), theta),
@@ -37,14 +38,14 @@ def measure():
         compiled = jax.jit(step).lower(*args).compile()
         calls[name] = lambda run=compiled, args=args: jax.block_until_ready(run(*args))
         calls[name]()
-        steps[name] = cost.matmul_flops(step, *args), cost.peak_bytes(compiled)
+        steps[name] = flops.matmul_flops(step, *args), flops.peak_bytes(compiled)
     rounds = [{name: seconds(call, 2) for name, call in calls.items()} for _ in range(ROUNDS)]
     rows = [(f"MAML step, {plain}", statistics.median(r[plain] for r in rounds), "s")]
-    for name, (flops, peak) in steps.items():
+    for name, (products, peak) in steps.items():
         if name != plain:
             times = statistics.median(r[name] / r[plain] for r in rounds)
             rows.append((f"{name}: time, plain = 1", times, ""))
-            rows.append((f"{name}: arithmetic, plain = 1", flops / steps[plain][0], ""))
+            rows.append((f"{name}: arithmetic, plain = 1", products / steps[plain][0], ""))
         rows.append((f"{name}: peak memory", peak / 2**20, "MiB"))
     return rows
 

@@ -19,8 +19,9 @@ import numpy as np
 import optax
 from timing import jitted, main, seconds
 
-from learnit_utils import cost, fields, inner, outer, tasks
-from learnit_utils.observe import pixels
+from learnit_utils import fields, inner, outer, tasks
+from learnit_utils.experiments import flops
+from learnit_utils.forward import pixels
 from learnit_utils.signals import faces
 
 ROUNDS, SCAN, K, LR, BATCH = 9, 3, 2, 1e-2, 3
@@ -30,7 +31,7 @@ BIG, BIG_K = 178, (2, 8, 32)
 def problem():
     """The field, its start, three faces and their keys."""
     field = fields.siren(256, 5, 30.0, 1)
-    few = tasks.images(faces.load("train", size=64)).take(np.array([0, 50, 100]))
+    few = pixels.image_tasks(faces.load("train", size=64)).take(np.array([0, 50, 100]))
     return field, field.init(jax.random.key(0)), few, jax.random.split(jax.random.key(1), BATCH)
 
 
@@ -59,8 +60,7 @@ def slow_sine(field):
             h = jnp.sin(omega0 * (h @ w + b[None]))
         return h @ theta[-1].w + theta[-1].b[None] + offset
 
-    spec = {**field.spec, "kind": "jnp.sin"}
-    return dataclasses.replace(field, apply=apply, spec=spec)
+    return dataclasses.replace(field, apply=apply, spec=None)
 
 
 def by_hand(loss):
@@ -99,7 +99,7 @@ def torch_step(theta, few):
         import torch
     except ModuleNotFoundError:
         return None
-    torch.set_num_threads(cost.cores())
+    torch.set_num_threads(flops.cores())
     leaves = tuple(torch.tensor(np.array(a)) for layer in theta for a in layer)
     x, ys = torch.tensor(np.array(few.shared)), torch.tensor(np.array(few.each))
 
@@ -159,11 +159,11 @@ def memory(batching, keep, steps):
     """Peak bytes of the 178 x 178 RGB MAML step, by XLA's analysis of the compiled program."""
     field = fields.siren(256, 5, 200.0, 3)
     loss = tasks.regression(field)
-    maml = outer.maml(loss, inner.sgd(loss, steps, LR, keep=keep), batching)
+    maml = outer.maml(loss, inner.sgd(loss, steps, LR, keep_last=keep), batching)
     theta = jax.eval_shape(field.init, jax.random.key(0))
     many = tasks.Tasks(jnp.zeros((BATCH, BIG**2, 3)), pixels.grid(BIG).reshape(-1, 2))
     keys = jax.random.split(jax.random.key(0), BATCH)
-    return cost.peak_bytes(jax.jit(maml.step).lower(theta, many, keys).compile())
+    return flops.peak_bytes(jax.jit(maml.step).lower(theta, many, keys).compile())
 
 
 def measure():
@@ -172,10 +172,10 @@ def measure():
     loss, adam = tasks.regression(field), optax.adam(1e-5)
     slow = tasks.regression(slow_sine(field))
     maml = outer.maml(loss, inner.sgd(loss, K, LR), "scan").step
-    plain = outer.maml(slow, inner.sgd(slow, K, LR, keep=None), "vmap").step
-    scan_slow = outer.maml(slow, inner.sgd(slow, K, LR, keep=None), "scan").step
-    vmap_fast = outer.maml(loss, inner.sgd(loss, K, LR, keep=None), "vmap").step
-    again = outer.maml(loss, inner.sgd(loss, K, LR, keep=0), "scan").step
+    plain = outer.maml(slow, inner.sgd(slow, K, LR, keep_last=None), "vmap").step
+    scan_slow = outer.maml(slow, inner.sgd(slow, K, LR, keep_last=None), "scan").step
+    vmap_fast = outer.maml(loss, inner.sgd(loss, K, LR, keep_last=None), "vmap").step
+    again = outer.maml(loss, inner.sgd(loss, K, LR, keep_last=0), "scan").step
     square = jnp.ones((2048, 2048))
     ways = {  # name -> direction
         "ours: tasks in a scan, fast sine": maml,
@@ -206,14 +206,14 @@ def measure():
         }
         for _ in range(ROUNDS)
     ]
-    flops = jax.jit(plain).lower(theta, few, keys).compile().cost_analysis()["flops"]
-    products = cost.matmul_flops(maml, theta, few, keys)
+    by_xla = jax.jit(plain).lower(theta, few, keys).compile().cost_analysis()["flops"]
+    products = flops.matmul_flops(maml, theta, few, keys)
 
     def middle(value):
         return statistics.median(value(r) for r in rounds)
 
     def floor(r):
-        return flops / (2 * 2048**3 / r["product"])
+        return by_xla / (2 * 2048**3 / r["product"])
 
     rows = [
         (
@@ -221,7 +221,7 @@ def measure():
             middle(lambda r: 2 * 2048**3 / r["product"] / 1e9),
             "GFLOP/s",
         ),
-        ("FLOPs of the step, XLA's analysis", flops / 1e9, "GFLOP"),
+        ("FLOPs of the step, XLA's analysis", by_xla / 1e9, "GFLOP"),
         ("FLOPs of the step, its matrix products alone", products / 1e9, "GFLOP"),
         ("MAML step: floor", middle(floor), "s"),
         (f"MAML step, {ours}", middle(lambda r: r[ours]), "s"),
@@ -234,8 +234,8 @@ def measure():
         ]
     for steps in BIG_K:
         for name, batching, keep in (
-            ("in a scan, rematerialised", "scan", inner.KEEP),
-            ("at once, rematerialised", "vmap", inner.KEEP),
+            ("in a scan, rematerialised", "scan", inner.KEEP_LAST),
+            ("at once, rematerialised", "vmap", inner.KEEP_LAST),
             ("at once, nothing rematerialised", "vmap", None),
         ):
             what = f"peak memory, MAML step on 178×178 RGB, K = {steps}, tasks {name}"

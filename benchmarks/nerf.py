@@ -17,8 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from timing import main, seconds
 
-from learnit_utils import cameras, cost, metrics, recipes
-from learnit_utils.observe import volume
+from learnit_utils import metrics
+from learnit_utils.experiments import flops, run
+from learnit_utils.experiments.registry import RECIPES
+from learnit_utils.forward import cameras, photometric, rendering
 
 ROUNDS, SIDE, SAMPLES = 9, 128, 64
 
@@ -26,18 +28,16 @@ ROUNDS, SIDE, SAMPLES = 9, 128, 64
 def in_python(p, recipe, task):
     """One Reptile direction with a dispatch per inner step: (theta, key) -> direction."""
     count, high, wide = task.each.pictures.shape[:3]
-    angle, radius = float(task.shared.angle), float(task.shared.radius)
-    rays = [cameras.of_picture(pose, (high, wide), angle) for pose in task.each.poses]
-    origin, direction = (jnp.stack(r).reshape(-1, 3) for r in zip(*rays))
+    rays = [photometric.object_rays(p, task.shared, (high, wide)) for p in task.each.poses]
+    rays = jax.tree.map(lambda *r: jnp.stack(r), *rays)
+    rays = cameras.Rays(*(r.reshape(-1, *r.shape[3:]) for r in rays))
     colours = jnp.float32(task.each.pictures).reshape(-1, 3) / 255
 
     @jax.jit
-    def step(theta, key, origin, direction, colour):
+    def step(theta, key, rays, colour):
         def loss(theta):
-            r = cameras.Rays(origin, direction)
-            near, far = cameras.in_sphere(r, radius)
-            f = volume.matter(lambda x: p.field(theta, x), recipe.density)
-            seen = volume.along(f, r, near, far, recipe.samples, key)
+            f = rendering.density_and_colour(lambda x: p.learned.field(theta, x), recipe.density)
+            seen = rendering.render_rays(f, rays, recipe.samples, key)
             return metrics.mse(seen.colour, colour)
 
         grad = jax.grad(loss)(theta)
@@ -48,7 +48,8 @@ def in_python(p, recipe, task):
         for _ in range(recipe.inner_steps):
             key, key_rays, key_places = jax.random.split(key, 3)
             which = jax.random.randint(key_rays, (recipe.rays,), 0, count * high * wide)
-            now = step(now, key_places, origin[which], direction[which], colours[which])
+            drawn = cameras.Rays(*(r[which] for r in rays))
+            now = step(now, key_places, drawn, colours[which])
         return jax.block_until_ready(jax.tree.map(jnp.subtract, theta, now))
 
     return outer
@@ -56,35 +57,35 @@ def in_python(p, recipe, task):
 
 def measure():
     """All rows (what, value, unit)."""
-    recipe = recipes.RECIPES["chairs128_mv"]
-    p = recipes.build(recipe)
+    recipe = RECIPES["chairs128_mv"]
+    p = run.build(recipe)
     one = p.data.train.take(np.array([0]))
     keys = jax.random.split(jax.random.key(1), 1)
-    step = jax.jit(p.grad.step).lower(p.start, one, keys).compile()
+    step = jax.jit(p.learned.grad.step).lower(p.init, one, keys).compile()
     loop, key = in_python(p, recipe, one.take(0)), jax.random.key(2)
-    pose, angle = cameras.orbit(0.5, 0.3, 4.0), float(one.shared.angle)
-    look = dict(radius=float(one.shared.radius), samples=SAMPLES, density=recipe.density)
+    rays = photometric.object_rays(cameras.orbit(0.5, 0.3, 4.0), one.shared, (SIDE, SIDE))
+    sampling = rendering.Sampling(SAMPLES, recipe.density)
 
     def picture():
-        seen = volume.render(p.field, p.start, pose, (SIDE, SIDE), angle, **look)
+        seen = rendering.render(p.learned.field, p.init, rays, sampling)
         jax.block_until_ready(seen)
 
     points = jax.ShapeDtypeStruct((SIDE * SIDE * SAMPLES, 3), jnp.float32)
-    flops = {
-        "Reptile step": cost.matmul_flops(p.grad.step, p.start, one, keys),
-        "picture": cost.matmul_flops(p.field.apply, p.start, points),
+    products = {
+        "Reptile step": flops.matmul_flops(p.learned.grad.step, p.init, one, keys),
+        "picture": flops.matmul_flops(p.learned.field.apply, p.init, points),
     }
     calls = {
-        "Reptile step": lambda: jax.block_until_ready(step(p.start, one, keys)),
+        "Reptile step": lambda: jax.block_until_ready(step(p.init, one, keys)),
         "picture": picture,
-        "loop": lambda: loop(p.start, key),
+        "loop": lambda: loop(p.init, key),
     }
     for call in calls.values():
         call()
     rounds = []
     for _ in range(ROUNDS):
         took = {name: seconds(call, 2) for name, call in calls.items()}
-        rounds.append(took | dict(product=cost.matmul_rate.__wrapped__()))
+        rounds.append(took | dict(product=flops.matmul_rate.__wrapped__()))
 
     def median(of):
         return statistics.median(of(r) for r in rounds)
@@ -94,7 +95,7 @@ def measure():
     rows = []
     for name, told in names.items():
         rows.append((told, median(lambda r, n=name: r[n]), "s"))
-        of_floor = median(lambda r, n=name: flops[n] / r["product"] / r[n])
+        of_floor = median(lambda r, n=name: products[n] / r["product"] / r[n])
         rows.append((f"{name}: of its floor, the matrix products", of_floor, ""))
     ratio = median(lambda r: r["loop"] / r["Reptile step"])
     rows.append(("one dispatch per inner step: time, Reptile step = 1", ratio, ""))

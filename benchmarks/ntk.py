@@ -22,7 +22,7 @@ import numpy as np
 from timing import jitted, main, seconds
 
 from learnit_utils import fields, ntk
-from learnit_utils.observe import pixels
+from learnit_utils.forward import pixels
 
 ROUNDS, SIDE, SIDES, PAIRS, ROWS = 3, 64, (32, 64, 128, 178), 50, 512
 

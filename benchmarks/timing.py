@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jax
 
-from learnit_utils import cost
+from learnit_utils.experiments import flops
 
 
 def seconds(call, repeat):
@@ -44,7 +44,7 @@ def main(name, doc, rounds, measure, peer=True):
     parser.add_argument("--record", action="store_true", help=f"into recorded/{name}.json")
     arguments = parser.parse_args()
     device = jax.devices()[0]
-    machine = f"{cost.cores()} cores of {platform.machine()}"
+    machine = f"{flops.cores()} cores of {platform.machine()}"
     machine = machine if device.platform == "cpu" else device.device_kind
     rows = [dict(what=w, value=float(f"{v:.3g}"), unit=u) for w, v, u in measure()]
     report = dict(machine=machine, jax=jax.__version__, rounds=rounds, peer=peer, rows=rows)

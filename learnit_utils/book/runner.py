@@ -25,6 +25,8 @@ from learnit_utils.book import report
 from learnit_utils.book.parameters import ParameterError, nearest, read_schema, resolve
 
 PACKAGE = Path(__file__).parent.parent
+# For as many chapters at a time as there are cores: threads within a narrow fit gain nothing.
+ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 
 # --- what there is to run ---------------------------------------------------------------------
@@ -175,6 +177,9 @@ def execute(job: Job, on_cell: Callable[[int, int], None] = lambda done, total: 
     run = dict(profile=job.profile, parameters=job.parameters, commit=job.commit)
     os.environ[report.RUN] = json.dumps({**run, "results": str(results)})
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
+    flags = os.environ.get("XLA_FLAGS")
+    if job.options.get("one_thread"):
+        os.environ["XLA_FLAGS"] = " ".join([flags or "", ONE_THREAD]).strip()
     reached = Reached()
     try:
         _papermill(job, part, reached, on_cell)
@@ -192,6 +197,8 @@ def execute(job: Job, on_cell: Callable[[int, int], None] = lambda done, total: 
         raise ChapterFailed(_failure(job, part, reached.cell, what, [])) from None
     finally:
         os.environ.pop(report.RUN, None)
+        os.environ.pop("XLA_FLAGS", None)
+        os.environ |= {} if flags is None else {"XLA_FLAGS": flags}
     if results.exists():
         results.replace(results.with_suffix(".json"))
     part.replace(job.out / f"{job.name}.ipynb")
@@ -296,6 +303,8 @@ def execute_all(jobs: Iterable[Job], workers: int = 2, cached: bool = False) -> 
 
     todo = []
     for job in jobs:
+        if workers > 1:
+            job.options["one_thread"] = True
         if cached and job.is_current():
             print(f"{job.name}: unchanged, not run again", flush=True)
         else:

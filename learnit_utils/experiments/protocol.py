@@ -74,6 +74,7 @@ class Contender(NamedTuple):
 
     seeds: Sequence[Any]  # Init, weights, or a function of no arguments that makes one
     problem: Problem | None = None  # the study's, unless it has one of its own
+    cost: float = 0  # of making a seed, if that is much work; as in `Pieces.call`
 
 
 class Choice(NamedTuple):
@@ -102,8 +103,9 @@ class Study:
         problem: what a fit may use, and what judges it.
         inits: name -> `Contender`, or a sequence of seeds of an init.
         grid: name -> (optax transform of unit step size, step sizes to try).
-        validation: tasks on which everything is chosen, by the first seed of an init.
-        test: tasks that are reported, or one set for each seed.
+        validation: tasks on which everything is chosen, by the first seed of an init; or a function
+            of no arguments that makes them, called where a piece is measured.
+        test: tasks that are reported, or a function that makes them, or one set for each seed.
         cap: the most steps that any init may take.
         every: steps between two looks at the held-out error; a divisor of cap.
         metrics: name -> function of held-out errors (tasks, marks, ...) -> (tasks, marks), larger
@@ -117,8 +119,8 @@ class Study:
     problem: Problem
     inits: Mapping[str, Any]
     grid: Grid
-    validation: Tasks
-    test: Tasks | Sequence[Tasks]
+    validation: Tasks | Callable[[], Tasks]
+    test: Tasks | Callable[[], Tasks] | Sequence[Tasks]
     cap: int
     every: int
     metrics: Mapping[str, Callable] = field(default_factory=lambda: {"psnr": mean_psnr})
@@ -138,8 +140,8 @@ class Study:
     def contender(self, name: str) -> Contender:
         """An init with the problem it is fitted by."""
         entry = self.inits[name]
-        seeds, problem = entry if isinstance(entry, Contender) else (entry, None)
-        return Contender(seeds, problem or self.problem)
+        entry = entry if isinstance(entry, Contender) else Contender(entry)
+        return entry._replace(problem=entry.problem or self.problem)
 
     def init(self, name: str, seed: int = 0) -> Init:
         """An init by name."""
@@ -147,48 +149,49 @@ class Study:
 
     def curve(self, name: str, optimizer: str, lr: float) -> dict[str, np.ndarray]:
         """Metric -> mean over validation tasks at steps 0, every, ... cap."""
-        seeds, problem = self.contender(name)
+        seeds, problem, making = self.contender(name)
         args = (seeds[0], problem, self.grid[optimizer][0], lr, self.validation)
         about = dict(init=name, optimizer=optimizer, lr=lr, of="validation")
-        cost = self.cap * self.validation.count
+        cost = making + self.cap * _count(self.validation)
         kept = self._call(about, _mean_curve, *args, self.cap, self.every, cost=cost)
         return {metric: _array(values) for metric, values in kept.items()}
 
     def course(self, name: str, choice: Choice, seed: int = 0) -> dict[str, np.ndarray]:
         """Metric -> (test tasks, marks) at steps 0, every, ... cap, by a choice's optimizer."""
-        seeds, problem = self.contender(name)
+        seeds, problem, making = self.contender(name)
         tasks = self._test(seed)
         args = (seeds[seed], problem, self.grid[choice.optimizer][0], choice.lr, tasks)
         about = dict(init=name, seed=seed, optimizer=choice.optimizer, lr=choice.lr, of="course")
-        cost = self.cap * tasks.count
+        cost = making + self.cap * _count(tasks)
         kept = self._call(about, _course, *args, self.cap, self.every, cost=cost)
         return {metric: _array(values) for metric, values in kept.items()}
 
     def at(self, name: str, choice: Choice, seed: int = 0) -> dict[str, np.ndarray]:
         """Metric -> (test tasks,) at the step of a choice."""
-        seeds, problem = self.contender(name)
+        seeds, problem, making = self.contender(name)
         tasks = self._test(seed)
         args = (seeds[seed], problem, self.grid[choice.optimizer][0], choice.lr, tasks)
         about = dict(init=name, seed=seed, optimizer=choice.optimizer, lr=choice.lr)
         about |= dict(step=choice.step, of="test")
-        kept = self._call(about, _at_step, *args, choice.step, cost=choice.step * tasks.count)
+        cost = making + choice.step * _count(tasks)
+        kept = self._call(about, _at_step, *args, choice.step, cost=cost)
         return {metric: _array(values) for metric, values in kept.items()}
 
     def best(self, name: str) -> dict[str, float]:
-        """ "OPTIMIZER LR" -> the first metric's best mean on validation tasks, kept as one piece."""
-        seeds, problem = self.contender(name)
+        """ "OPTIMIZER LR" -> the best mean of the first metric on validation tasks, one piece."""
+        seeds, problem, making = self.contender(name)
         about = dict(init=name, of="best")
         args = (seeds[0], problem, dict(self.grid), self.validation, self.cap, self.every)
-        cost = self.cap * self.validation.count * len(self.tried())
+        cost = making + self.cap * _count(self.validation) * len(self.tried())
         return self._call(about, _best, *args, cost=cost)
 
     def outcome(self, name: str) -> "Outcome":
         """Choice and scores of the first seed of an init, kept as one piece: for sweeps."""
-        seeds, problem = self.contender(name)
+        seeds, problem, making = self.contender(name)
         alone = dict(problem=problem, grid=dict(self.grid), validation=self.validation)
         alone |= dict(test=self._test(0), cap=self.cap, every=self.every)
         about = dict(init=name, of="outcome")
-        cost = self.cap * self.validation.count * len(self.tried())
+        cost = making + self.cap * _count(self.validation) * len(self.tried())
         kept = self._call(about, _outcome, seeds[0], alone, self.early_stop, cost=cost)
         return Outcome(Choice(**kept["choice"]), {k: _array(v) for k, v in kept["test"].items()})
 
@@ -196,8 +199,9 @@ class Study:
         args = (*args, dict(self.metrics), self.key)
         return self.pieces.call(self.name, about, function, *args, cost=cost)
 
-    def _test(self, seed: int) -> Tasks:
-        return self.test if isinstance(self.test, Tasks) else self.test[seed]
+    def _test(self, seed: int) -> Tasks | Callable[[], Tasks]:
+        one = isinstance(self.test, Tasks) or callable(self.test)
+        return self.test if one else self.test[seed]
 
     # --- choose and report --------------------------------------------------------------------
     def tried(self) -> list[tuple[str, float]]:
@@ -252,8 +256,18 @@ def _made(seed: Any) -> Init:
     return Init.of(seed() if callable(seed) else seed)
 
 
+def _made_tasks(tasks: Any) -> Tasks:
+    return tasks() if callable(tasks) else tasks
+
+
+def _count(tasks: Any) -> int:
+    """How many tasks there are; 1 as long as they are not made."""
+    return 1 if callable(tasks) else tasks.count
+
+
 def _progress(seed, problem, optimizer, lr, tasks, steps, every, metrics, key):
-    errors = evaluate.progress(problem, _made(seed), tasks, optimizer, lr, steps, every, key)
+    init, tasks = _made(seed), _made_tasks(tasks)
+    errors = evaluate.progress(problem, init, tasks, optimizer, lr, steps, every, key)
     return {name: metric(errors.held_out) for name, metric in metrics.items()}
 
 
@@ -309,18 +323,20 @@ def _alone(seed, settings, metrics) -> Callable[..., Study]:
 def tuned_method(
     score: Callable[[Tasks, Mapping[str, Any]], np.ndarray],
     settings: Sequence[Mapping[str, Any]],
-    validation: Tasks,
-    test: Tasks,
+    validation: Tasks | Callable[[], Tasks],
+    test: Tasks | Callable[[], Tasks],
 ) -> dict[str, Any]:
     """The same protocol for a method without an init: the best setting on validation, then test.
 
     Args:
         score: (tasks, setting) -> (tasks,) values, larger is better.
         settings: those to try.
+        validation, test: as in `Study`.
 
     Returns:
         {"setting", "psnr": values on test tasks}, as JSON.
     """
+    validation, test = map(_made_tasks, (validation, test))
     means = [np.mean(score(validation, setting)) for setting in settings]
     chosen = settings[int(np.argmax(means))]
     return dict(setting=dict(chosen), psnr=_kept(score(test, chosen)))

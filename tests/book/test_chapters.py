@@ -1,10 +1,6 @@
-"""Chapters run under the versions that Colab has, and with a folder of a user's."""
+"""Chapters as the book shows them, with a folder of a user's, and their profiles."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,60 +8,47 @@ import pytest
 from conftest import ROOT, check_report
 from PIL import Image, ImageDraw
 
-from learnit_utils import runner
-from learnit_utils.__main__ import main
+from learnit_utils.book import runner
+from learnit_utils.book.cli import main
 
 CHAPTERS = list(runner.chapters(ROOT))
-COLAB = ROOT / ".venv-colab"
 CONSTRAINTS = ROOT / "tests" / "constraints-colab.txt"
+RESULTS = sorted((ROOT / "learnit_utils/shipped/results").glob("[!m]*.json"))
+WITH_RESULTS = ("06_ct", "07_simple_nerf", "08_phototourism")
 
 
 @pytest.fixture(scope="module")
-def colab_kernel(tmp_path_factory):
-    """A kernel with Colab's versions of everything that matters, in an environment of its own."""
-    stamp = COLAB / "ready"
-    python = shutil.which("python3.13") or sys.executable
-    if subprocess.run([python, "-c", ""], capture_output=True).returncode:
-        python = sys.executable
-    if not stamp.exists() or stamp.read_text() != CONSTRAINTS.read_text():
-        pip = [COLAB / "bin/python", "-m", "pip", "install", "--quiet", "--progress-bar", "off"]
-        steps = [
-            [python, "-m", "venv", "--clear", COLAB],
-            [*pip, "-c", CONSTRAINTS, "ipykernel", "setuptools", ROOT],
-        ]
-        for step in steps:
-            done = subprocess.run(step, capture_output=True, text=True)
-            if done.returncode:
-                why = done.stderr.strip().splitlines()[-1:]
-                pytest.skip(f"no environment with Colab's versions could be made: {why}")
-        stamp.write_text(CONSTRAINTS.read_text())
-    spec = tmp_path_factory.mktemp("jupyter") / "kernels" / "colab"
-    spec.mkdir(parents=True)
-    argv = [str(COLAB / "bin/python"), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    words = dict(argv=argv, display_name="Colab's versions", language="python")
-    words["env"] = dict(PYTHONPATH=str(ROOT))  # this checkout, not the installed copy
-    (spec / "kernel.json").write_text(json.dumps(words))
-    return spec.parent.parent
+def built(tmp_path_factory):
+    """The chapters that show kept results, as the book shows them."""
+    out = tmp_path_factory.mktemp("built")
+    root = runner.book_root()
+    jobs = [runner.plan(root, name, "book", {}, out, cell_timeout=600) for name in WITH_RESULTS]
+    assert runner.execute_all(jobs, runner.cores())
+    return out
 
 
-@pytest.mark.parametrize("name", CHAPTERS)
-def test_a_chapter_under_colabs_versions(name, colab_kernel, tmp_path, monkeypatch):
-    monkeypatch.setenv("JUPYTER_PATH", os.pathsep.join([str(colab_kernel)]))
-    words = ["run", name, "--profile", "smoke", "--kernel", "colab", "--out", str(tmp_path)]
-    if name == "04_class_priors":  # and with a folder of a user's, named from where they are
-        own_pictures(tmp_path / "shapes")
-        monkeypatch.chdir(tmp_path)
-        words += ["--image_folder", "shapes", "--on_error", "skip"]
-    assert main(words) == 0
-    report = check_report(tmp_path, name)
-    if name == "04_class_priors":
-        values = {r["name"]: r for r in report["results"]}
-        assert values["own_class/own start"]["scale"].startswith("shapes, 16x16")
-        assert values["own_class/own start"]["value"] > values["own_class/random, Adam"]["value"]
-        assert "folder shapes" in report["provenance"]["data_sha256"]
-    pinned = dict(line.split("==") for line in CONSTRAINTS.read_text().split() if "==" in line)
-    assert report["provenance"]["jax"] == pinned["jax"]
-    assert report["provenance"]["numpy"] == pinned["numpy"]
+@pytest.mark.slow
+def test_the_cheapest_piece_of_every_shipped_result_is_reproduced(built):
+    """Chapters measure it again, as a law; see `book.results.Results.certify`."""
+    laws = set()
+    for name in WITH_RESULTS:
+        report = json.loads((built / "results" / f"{name}.json").read_text("utf8"))
+        laws |= {c["id"] for c in report["claims"] if c["kind"] == "law" and c["holds"]}
+        assert any(r["kept"] for r in report["results"])
+    assert {f"reproduced/{path.stem}" for path in RESULTS} <= laws
+
+
+@pytest.mark.slow
+def test_a_chapter_with_a_folder_of_ones_own(tmp_path, monkeypatch):
+    own_pictures(tmp_path / "shapes")
+    monkeypatch.chdir(tmp_path)  # a path is relative to where the command is called
+    words = ["run", "04_class_priors", "--profile", "smoke", "--out", str(tmp_path)]
+    assert main([*words, "--image_folder", "shapes", "--on_error", "skip"]) == 0
+    report = check_report(tmp_path, "04_class_priors")
+    values = {r["name"]: r for r in report["results"]}
+    assert values["own_class/own start"]["scale"].startswith("shapes, 16x16")
+    assert values["own_class/own start"]["value"] > values["own_class/random, Adam"]["value"]
+    assert any(name.startswith("folder shapes") for name in report["provenance"]["data_sha256"])
 
 
 def own_pictures(folder):
@@ -82,6 +65,7 @@ def own_pictures(folder):
     (folder / "notes.txt").write_text("not one either")
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_used_stops_a_run_at_once(tmp_path, capsys):
     own_pictures(tmp_path / "shapes")
     words = ["run", "04_class_priors", "--profile", "smoke", "--out", str(tmp_path / "out")]
@@ -105,18 +89,6 @@ def test_the_package_leaves_colabs_jax_alone():
         requirement = Requirement(text)
         assert requirement.name in pinned, f"{requirement.name}: add Colab's version"
         assert Version(pinned[requirement.name]) in requirement.specifier
-
-
-@pytest.mark.parametrize("name", CHAPTERS)
-def test_a_chapter_explains_its_code(name):
-    """Words in its markdown cells per non-empty line in its code cells, hidden ones too."""
-    cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text("utf8"))["cells"]
-    texts = {kind: [] for kind in ("markdown", "code")}
-    for cell in cells:
-        texts[cell["cell_type"]].append("".join(cell["source"]))
-    words = sum(len(text.split()) for text in texts["markdown"])
-    lines = sum(bool(line.strip()) for text in texts["code"] for line in text.splitlines())
-    assert 5 <= words / lines <= 12, f"{words} words for {lines} lines"
 
 
 def test_profiles_name_only_chapters():

@@ -52,6 +52,7 @@ def lab(tmp_path):
         server.wait(20)
 
 
+@pytest.mark.slow
 def test_sliders_work_in_jupyterlab(lab):
     with sync_playwright() as p:
         chrome = p.chromium.launch(executable_path=chromium.find(), args=["--no-sandbox"])

@@ -15,17 +15,22 @@ from axe_playwright_python.sync_playwright import Axe
 from conftest import ROOT, check_report
 from playwright.sync_api import sync_playwright
 
-from learnit_utils import runner
-from learnit_utils.__main__ import main
+from learnit_utils.book import runner
+from learnit_utils.book.cli import main
 
 sys.path.insert(0, str(ROOT / "tools"))
 import browser as chromium
 
+pytestmark = pytest.mark.slow
 HTML = ROOT / "_build" / "smoke" / "html"
+COLAB = ROOT / ".venv-colab"
+CONSTRAINTS = ROOT / "tests" / "constraints-colab.txt"
+PINNED = dict(line.split("==") for line in CONSTRAINTS.read_text().split() if "==" in line)
 PAGES = [
     "book/intro.html",
     *(f"notebooks/{name}.html" for name in runner.chapters(ROOT)),
-    *(f"book/{name}.html" for name in ("notation", "scoreboard", "performance", "data")),
+    *(f"book/{name}.html" for name in ("notation", "architecture", "api", "scoreboard")),
+    *(f"book/{name}.html" for name in ("performance", "data")),
     "book/bibliography.html",
     "search.html",
     "genindex.html",
@@ -36,19 +41,49 @@ THEME = {"label-content-name-mismatch"}
 
 
 @pytest.fixture(scope="module")
-def smoke():
-    """Every chapter run in the smoke profile, with every use of a PRNG key checked."""
+def colab_kernel(tmp_path_factory):
+    """A kernel with Colab's versions of everything that matters, in an environment of its own."""
+    stamp = COLAB / "ready"
+    python = shutil.which("python3.13") or sys.executable
+    if subprocess.run([python, "-c", ""], capture_output=True).returncode:
+        python = sys.executable
+    if not stamp.exists() or stamp.read_text() != CONSTRAINTS.read_text():
+        pip = [COLAB / "bin/python", "-m", "pip", "install", "--quiet", "--progress-bar", "off"]
+        steps = [
+            [python, "-m", "venv", "--clear", COLAB],
+            [*pip, "-c", CONSTRAINTS, "ipykernel", "setuptools", ROOT],
+        ]
+        for step in steps:
+            done = subprocess.run(step, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+        stamp.write_text(CONSTRAINTS.read_text())
+    spec = tmp_path_factory.mktemp("jupyter") / "kernels" / "colab"
+    spec.mkdir(parents=True)
+    argv = [str(COLAB / "bin/python"), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    words = dict(argv=argv, display_name="Colab's versions", language="python")
+    words["env"] = dict(PYTHONPATH=str(ROOT))  # this checkout, not the installed copy
+    (spec / "kernel.json").write_text(json.dumps(words))
+    return spec.parent.parent
+
+
+@pytest.fixture(scope="module")
+def smoke(colab_kernel):
+    """Every chapter in the smoke profile, with Colab's versions, every use of a key checked."""
     out = ROOT / "_build" / "smoke"
     shutil.rmtree(out / "training", ignore_errors=True)  # what chapters learn is learned again
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_DEBUG_KEY_REUSE", "1")
-        assert main(["run", "all", "--profile", "smoke", "--out", str(out), "--cached"]) == 0
+        patch.setenv("JUPYTER_PATH", str(colab_kernel))
+        words = ["run", "all", "--profile", "smoke", "--kernel", "colab", "--out", str(out)]
+        assert main([*words, "--cached"]) == 0
     return out
 
 
 @pytest.mark.parametrize("name", list(runner.chapters(ROOT)))
-def test_a_chapter_in_the_smoke_profile(smoke, name):
-    check_report(smoke, name)
+def test_a_chapter_in_the_smoke_profile_under_colabs_versions(smoke, name):
+    provenance = check_report(smoke, name)["provenance"]
+    assert provenance["jax"] == PINNED["jax"]
+    assert provenance["numpy"] == PINNED["numpy"]
 
 
 @pytest.fixture(scope="module")
@@ -267,6 +302,20 @@ def test_the_generated_pages_say_what_the_runs_said(html):
         for claim in report["claims"]:
             assert claim["statement"].replace("'", "’") in scoreboard.replace("&#39;", "’")
         assert scoreboard.count(f">{report['chapter']}<") >= len(report["results"])
+
+
+def test_the_answer_comes_first(html):
+    """In a page the teaser figure stands above all code that is not folded."""
+    from bs4 import BeautifulSoup
+
+    for page in CHAPTERS:
+        soup = BeautifulSoup((html / page).read_text("utf8"), "html.parser")
+        marks = soup.select(".bd-article figure.learnit-figure, .bd-article div.cell_input")
+        open_ = [m for m in marks if m.name == "figure" or not m.find_parent("details")]
+        assert open_[0].name == "figure", page
+
+
+def test_data_page_credits_every_photograph(html):
     data = (html / "book/data.html").read_text("utf8")
     assert data.count("commons.wikimedia.org") >= 190
 

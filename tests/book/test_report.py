@@ -2,12 +2,16 @@
 
 import json
 import re
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from PIL import Image
 
-from learnit_utils import chapter, evaluate, figures, slider
+from learnit_utils import evaluate
+from learnit_utils.book import figures, report, slider
+from learnit_utils.book.report import LawError
 from learnit_utils.signals import photos
 
 
@@ -15,38 +19,95 @@ from learnit_utils.signals import photos
 def run(tmp_path, monkeypatch):
     path = tmp_path / "results" / "05_x"
     words = dict(profile="smoke", parameters={"seed": 1}, commit="abc", results=str(path))
-    monkeypatch.setenv(chapter.RUN, json.dumps(words))
-    chapter.start("05_x")
+    monkeypatch.setenv(report.RUN, json.dumps(words))
+    report.open("05_x")
     return lambda: json.loads(path.read_text())
 
 
 def test_a_report_grows_on_disk(run):
-    chapter.record(
+    report.record(
         "psnr/meta", np.float32(29.9), "dB", scale="faces", paper=30.37, source="Table 1"
     )
-    chapter.record("psnr/meta", 30.0, "dB", scale="faces", paper=30.37, source="Table 1")
-    chapter.claim("better", "Meta beats standard", np.bool_(False))
-    d = chapter.uses(photos.load("test", size=16))
-    report = run()
-    assert [r["value"] for r in report["results"]] == [30.0]  # the same name replaces
-    assert report["claims"] == [dict(id="better", statement="Meta beats standard", holds=False)]
-    assert report["provenance"]["data_sha256"] == {
-        d.provenance["source"]: d.provenance["data_sha256"]
-    }
-    assert report["profile"] == "smoke"
-    assert "**no**" in chapter.summary().data
-    assert "30.37 (Table 1)" in chapter.summary().data
+    report.record("psnr/meta", 30.0, "dB", scale="faces", paper=30.37, source="Table 1")
+    report.claim("better", "Meta beats standard", np.bool_(False))
+    d = report.uses(photos.load("test", size=16))
+    told = run()
+    assert [r["value"] for r in told["results"]] == [30.0]  # the same name replaces
+    claimed = dict(id="better", statement="Meta beats standard", holds=False, kind="finding")
+    assert told["claims"] == [claimed]
+    name = f"{d.provenance['source']}, test, 16x16 ({len(d.names)})"
+    assert told["provenance"]["data_sha256"] == {name: d.provenance["data_sha256"]}
+    assert told["profile"] == "smoke"
+    assert "**no**" in report.summary().data
+    assert "30.37 (Table 1)" in report.summary().data
+
+
+def test_splits_and_sizes_of_one_source_are_told_apart(run):
+    for split, size in (("test", 16), ("test", 32), ("validation", 16)):
+        report.uses(photos.load(split, size=size))
+    told = run()["provenance"]["data_sha256"]
+    assert len(told) == len(set(told.values())) == 3
+
+
+def test_a_law_that_does_not_hold_stops_the_build_and_is_shown(run):
+    report.claim("held", "It is so", np.bool_(True), kind="law")
+    with pytest.raises(LawError, match="^broken: It is so too: does not hold$"):
+        report.claim("broken", "It is so too", np.bool_(False), kind="law")
+    assert [(c["id"], c["holds"]) for c in run()["claims"]] == [("held", True), ("broken", False)]
+
+
+@pytest.mark.parametrize("kind", ["paper", "finding"])
+def test_other_claims_that_do_not_hold_are_shown(run, kind):
+    report.claim("a", "A claim", False, kind)
+    assert run()["claims"] == [dict(id="a", statement="A claim", holds=False, kind=kind)]
+    assert f"| {kind} | A claim | **no** |" in report.summary().data
+
+
+def test_a_claim_of_another_kind_is_refused(run):
+    with pytest.raises(ValueError, match="kind = 'rule': expected one of paper, law, finding"):
+        report.claim("a", "A claim", True, "rule")
+    assert run()["claims"] == []
+
+
+def test_a_number_says_where_it_was_measured(run):
+    kept = dict(study="s", commit="abc1234", date="2024-02-29", device="1 x cpu")
+    report.record("here", 1, "dB", scale="faces")
+    report.record("kept", 2, "dB", scale="faces", kept=kept)
+    report.records("many", {"a": 3, "b": evaluate.Interval(4.0, 0.5)}, "dB", scale="", kept=kept)
+    told = {r["name"]: r["kept"] for r in run()["results"]}
+    assert told == {"here": None, "kept": kept, "many/a": kept, "many/b": kept}
+    lines = report.summary().data.splitlines()
+    assert [line.split(" | ")[-1] for line in lines if line.startswith(("| here", "| kept"))] == [
+        "here |",
+        "2024-02-29, abc1234 |",
+    ]
+
+
+def test_results_stay_beside_the_run_or_in_a_folder_of_a_live_session(run, tmp_path, monkeypatch):
+    assert report.folder() == tmp_path
+    monkeypatch.delenv(report.RUN)
+    assert report.running() is None
+    assert report.folder() == Path("runs")
+    report.open("05_x")
+    report.claim("live", "It is only in memory", True)
+    assert "It is only in memory" in report.summary().data
+
+
+def test_nothing_is_reported_before_a_report_is_open(monkeypatch):
+    monkeypatch.setattr(report, "_report", {})
+    with pytest.raises(RuntimeError, match="comes first"):
+        report.record("a", 1, "", scale="")
 
 
 def test_starting_again_forgets(run):
-    chapter.record("a", 1, "", scale="")
-    chapter.start("05_x")
+    report.record("a", 1, "", scale="")
+    report.open("05_x")
     assert run()["results"] == []
 
 
 def test_several_numbers_are_reported_by_key(run):
     values = {"a": np.float64(1.5), 20: 2, "c": evaluate.Interval(3.0, 0.25)}
-    chapter.records("psnr", values, "dB", scale="faces")
+    report.records("psnr", values, "dB", scale="faces")
     assert [(r["name"], r["value"], r["scale"]) for r in run()["results"]] == [
         ("psnr/a", 1.5, "faces"),
         ("psnr/20", 2.0, "faces"),
@@ -57,12 +118,12 @@ def test_several_numbers_are_reported_by_key(run):
 @pytest.mark.parametrize("value", [np.nan, np.inf, "x"])
 def test_only_finite_numbers_are_recorded(run, value):
     with pytest.raises(ValueError, match=r"finite|convert"):
-        chapter.record("a", value, "dB", scale="")
+        report.record("a", value, "dB", scale="")
 
 
 def test_a_published_value_needs_its_source(run):
     with pytest.raises(ValueError, match="source"):
-        chapter.record("a", 1, "dB", scale="", paper=2.0)
+        report.record("a", 1, "dB", scale="", paper=2.0)
 
 
 # --- figures ------------------------------------------------------------------------------------
@@ -205,6 +266,18 @@ def test_a_prediction_is_dashed_in_the_colour_of_what_was_measured(shown):
     assert ax.get_legend_handles_labels()[1] == ["3", "8", "a", "b"]
 
 
+def test_a_band_is_drawn_around_its_means_in_their_colour(shown):
+    _, ax = plt.subplots()
+    intervals = [evaluate.Interval(m, h) for m, h in ((1.0, 0.5), (3.0, 1.0))]
+    figures.band(ax, [10, 20], intervals, color="C2", label="a", marker="o")
+    (line,), (area,) = ax.get_lines(), ax.collections
+    assert line.get_xydata().tolist() == [[10, 1], [20, 3]]
+    assert (line.get_color(), line.get_label(), line.get_marker()) == ("C2", "a", "o")
+    assert area.get_facecolor()[0][:3].tolist() == list(plt.matplotlib.colors.to_rgb("C2"))
+    corners = {tuple(map(float, xy)) for xy in area.get_paths()[0].vertices}
+    assert corners == {(10, 0.5), (10, 1.5), (20, 2), (20, 4)}
+
+
 def test_curves_take_their_marks_in_turn(shown):
     series = {name: ([0, 1], [0, 1]) for name in "abc"}
     fig = figures.curves(series, xlabel="x", ylabel="y", marker="os", legend_outside=True)
@@ -251,7 +324,7 @@ def test_explore_is_frames_in_the_book_and_live_in_a_session(run, monkeypatch):
     page = slider.explore(draw, "omega0", [1, 5, 10], unit="rad", alt="a picture")
     assert "omega0 = 5 rad" in page.data
     assert calls == [1, 5, 10]
-    monkeypatch.delenv(chapter.RUN)
+    monkeypatch.delenv(report.RUN)
     calls.clear()
     live = slider.explore(draw, "omega0", [1, 5, 10], alt="a picture")
     image, control = live.children
@@ -259,6 +332,20 @@ def test_explore_is_frames_in_the_book_and_live_in_a_session(run, monkeypatch):
     control.value = 10
     assert calls == [1, 10]
     assert image.value != before
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_a_film_holds_every_frame(tmp_path, channels):
+    frames = [np.full((8, 6, *channels), v) for v in (0.0, 0.5, 3.0)]  # above 1 is white
+    told = slider.film(tmp_path / "new/film.webp", frames, pause_ms=40)
+    assert told == "film.webp: 3 frames, 0 KB"
+    with Image.open(tmp_path / "new/film.webp") as film:
+        assert (film.size, film.n_frames, film.info["loop"]) == ((6, 8), 3, 0)
+        for frame, level in enumerate((0, 127, 255)):
+            film.seek(frame)
+            assert np.abs(np.asarray(film.convert("RGB"), float) - level).max() < 8
+            film.load()
+            assert film.info["duration"] == 40
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -1,6 +1,7 @@
 """Running chapters: what is written, what is kept, what is told when a cell fails."""
 
 import json
+import shutil
 
 import pytest
 from conftest import write_notebook
@@ -40,31 +41,45 @@ def test_defaults_inject_nothing(in_small_book, tmp_path):
     assert job.parameters["widths"] == [8, 16]
 
 
+@pytest.fixture(scope="module")
+def ran(small_book, tmp_path_factory):
+    """A book, a package and the outcome of a chapter run with them."""
+    root = tmp_path_factory.mktemp("ran")
+    (root / "book/notebooks").mkdir(parents=True)
+    notebook = root / "book/notebooks/01_tiny.ipynb"
+    notebook.write_bytes((small_book / "notebooks/01_tiny.ipynb").read_bytes())
+    (root / "package/room").mkdir(parents=True)
+    (root / "package/room/module.py").write_text("x = 1\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "PACKAGE", root / "package")
+        runner.execute(runner.plan(root / "book", "01_tiny", "book", {}, root / "out"))
+    return root
+
+
 @pytest.mark.parametrize(
-    "change", ["none", "parameter", "notebook", "package", "environment", "lost"]
+    "change", ["none", "parameter", "notebook", "package", "added", "environment", "lost", "report"]
 )
-def test_only_what_changed_is_run_again(in_small_book, tmp_path, monkeypatch, change):
-    book = tmp_path / "book"
-    (book / "notebooks").mkdir(parents=True)
+def test_only_what_changed_is_run_again(ran, tmp_path, monkeypatch, change):
+    root = shutil.copytree(ran, tmp_path / "ran")
+    book, package, out = (root / part for part in ("book", "package", "out"))
     notebook = book / "notebooks/01_tiny.ipynb"
-    notebook.write_bytes((in_small_book / "notebooks/01_tiny.ipynb").read_bytes())
-    package = tmp_path / "package"
-    package.mkdir()
-    (package / "module.py").write_text("x = 1\n")
     monkeypatch.setattr(runner, "PACKAGE", package)
-    job = runner.plan(book, "01_tiny", "book", {}, tmp_path / "out")
-    runner.execute(job)
+    job = runner.plan(book, "01_tiny", "book", {}, out)
     assert job.is_current()
     if change == "parameter":
-        job = runner.plan(book, "01_tiny", "book", {"seed": 1}, tmp_path / "out")
+        job = runner.plan(book, "01_tiny", "book", {"seed": 1}, out)
     elif change == "notebook":
         notebook.write_text(notebook.read_text().replace("A chapter", "Another"))
     elif change == "package":
-        (package / "module.py").write_text("x = 2\n")
+        (package / "room/module.py").write_text("x = 2\n")
+    elif change == "added":
+        (package / "room/other.py").write_text("")
     elif change == "environment":
         monkeypatch.setattr(runner, "distributions", lambda: [])
     elif change == "lost":
-        (tmp_path / "out/results/01_tiny.json").unlink()
+        (out / "01_tiny.ipynb").unlink()
+    elif change == "report":
+        (out / "results/01_tiny.json").unlink()
     assert job.is_current() == (change == "none")
 
 
@@ -100,6 +115,7 @@ def test_a_hung_or_dead_kernel_is_told(small_book, tmp_path, body, told):
     assert "03_hangs, cell 4 of 4" in str(error.value)
 
 
+@pytest.mark.slow
 def test_several_chapters_run_side_by_side(in_small_book, tmp_path, capfd):
     assert main(["run", "all", "--out", str(tmp_path), "--jobs", "2"]) == 1  # one of them fails
     told = capfd.readouterr().out

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from learnit_utils.forward import cameras
@@ -232,6 +232,7 @@ def test_the_edge_of_the_ball_has_finite_gradients():
 # --- squares -----------------------------------------------------------------------------------
 @settings(max_examples=20)
 @given(st.integers(2, 30), st.integers(2, 30), st.sampled_from([1, 2, 7, 16, 29]))
+@example(16, 16, 16)
 def test_the_square_in_the_middle(high, wide, side):
     row, column = double(*cameras.centred_square((high, wide), side))
     assert len(row) == len(column) == side**2

@@ -1,4 +1,4 @@
-"""Cameras and volume rendering: the laws that they obey."""
+"""Volume rendering: the laws that it obeys along a ray, over rays, and for pictures."""
 
 import math
 
@@ -9,31 +9,55 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learnit_utils import cameras, fields, metrics, tasks
-from learnit_utils.observe import volume
+from learnit_utils import fields
+from learnit_utils.forward import cameras, rendering
+from learnit_utils.forward.cameras import Rays
+from learnit_utils.forward.rendering import Sampling
 
 SEEDS = st.integers(0, 2**31 - 1)
 ANGLE = 0.6911
+NET = fields.posenc(16, 3, 4, 4, dims=3, offset=0.0)
+
+
+def some_rays(seed, count=6):
+    """Rays at random, with bounds."""
+    keys = jax.random.split(jax.random.key(seed), 4)
+    near = jax.random.uniform(keys[0], (count,), minval=1.0, maxval=3.0)
+    far = near + jax.random.uniform(keys[1], (count,), minval=0.5, maxval=3.0)
+    direction = jax.random.normal(keys[2], (count, 3))
+    direction /= jnp.linalg.norm(direction, axis=-1, keepdims=True)
+    return Rays(jax.random.normal(keys[3], (count, 3)), direction, near, far)
 
 
 def some(seed, shape=(6, 20)):
-    """Density, colour, places, width and far of rays at random."""
-    keys = jax.random.split(jax.random.key(seed), 4)
-    near = jax.random.uniform(keys[0], shape[:1], minval=1.0, maxval=3.0)
-    far = near + jax.random.uniform(keys[1], shape[:1], minval=0.5, maxval=3.0)
-    density = 20 * jax.random.uniform(keys[2], shape) ** 4
-    colour_key, place_key = jax.random.split(keys[3])
-    colour = jax.random.uniform(colour_key, (*shape, 3))
-    t, width = volume.places(near, far, shape[1], place_key)
-    return density, colour, t, width, far
+    """Density, colour, distances, width and far of rays at random."""
+    rays = some_rays(seed, shape[0])
+    keys = jax.random.split(jax.random.key(seed + 1), 3)
+    density = 20 * jax.random.uniform(keys[0], shape) ** 4
+    colour = jax.random.uniform(keys[1], (*shape, 3))
+    t, width = rendering.sample_along_rays(rays, shape[1], keys[2])
+    return density, colour, t, width, rays.far
+
+
+def along_x(near, far):
+    """One ray for every pair of bounds, from the origin along x."""
+    near, far = jnp.float32(near), jnp.float32(far)
+    direction = jnp.broadcast_to(jnp.array([1.0, 0, 0]), (*near.shape, 3))
+    return Rays(jnp.zeros_like(direction), direction, near, far)
+
+
+def haze(x):
+    """A scene without edges: density and colour differ everywhere."""
+    wave = jnp.sin(3 * x + jnp.array([0.0, 1, 2]).reshape(*(1,) * (x.ndim - 1), 3))
+    return 2 + wave.sum(-1) / 2, 0.5 + wave / 2
 
 
 # --- along a ray -------------------------------------------------------------------------------
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(SEEDS)
 def test_weights_sum_to_what_does_not_come_through(seed):
     density, colour, t, width, far = some(seed)
-    seen = volume.composite(density, colour, t, width, far)
+    seen = rendering.composite(density, colour, t, width, far)
     through = np.exp(-np.asarray(density * width, np.float64).sum(-1))
     np.testing.assert_allclose(seen.weights.sum(-1), 1 - through, atol=2e-6)
     np.testing.assert_allclose(seen.opacity, 1 - through, atol=2e-6)
@@ -41,11 +65,11 @@ def test_weights_sum_to_what_does_not_come_through(seed):
     assert ((np.asarray(seen.colour) > -1e-6) & (np.asarray(seen.colour) < 1 + 1e-6)).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(SEEDS)
 def test_composite_is_the_loop_it_stands_for(seed):
     density, colour, t, width, far = some(seed)
-    seen = volume.composite(density, colour, t, width, far, jnp.array([0.1, 0.5, 0.9]))
+    seen = rendering.composite(density, colour, t, width, far, jnp.array([0.1, 0.5, 0.9]))
     s, c, p, w = (np.asarray(a, np.float64) for a in (density, colour, t, width))
     for ray in range(len(s)):
         through, light, depth = 1.0, np.zeros(3), 0.0
@@ -59,159 +83,207 @@ def test_composite_is_the_loop_it_stands_for(seed):
         np.testing.assert_allclose(seen.depth[ray], depth + through * float(far[ray]), rtol=1e-5)
 
 
+@settings(max_examples=20)
+@given(SEEDS, st.sampled_from([1, 6, 19]))
+def test_a_ray_cut_in_two_is_composed_of_its_parts(seed, cut):
+    """What is behind the cut is the background of what is before it."""
+    density, colour, t, width, far = some(seed)
+    front, back = (slice(None), slice(0, cut)), (slice(None), slice(cut, None))
+    light = jnp.array([0.1, 0.5, 0.9])
+    whole = rendering.composite(density, colour, t, width, far, light)
+    behind = rendering.composite(density[back], colour[back], t[back], width, far, light)
+    both = rendering.composite(
+        density[front], colour[front], t[front], width, behind.depth, behind.colour
+    )
+    np.testing.assert_allclose(both.colour, whole.colour, atol=2e-6)
+    np.testing.assert_allclose(both.depth, whole.depth, rtol=2e-6)
+    np.testing.assert_allclose(
+        (1 - both.opacity) * (1 - behind.opacity), 1 - whole.opacity, atol=1e-6
+    )
+    np.testing.assert_allclose(both.weights, whole.weights[front], atol=1e-6)
+    left = (1 - both.opacity)[:, None] * behind.weights
+    np.testing.assert_allclose(left, whole.weights[back], atol=1e-6)
+
+
+@settings(max_examples=10)
+@given(SEEDS)
+def test_two_halves_of_rays_render_to_the_whole(seed):
+    rays = some_rays(seed)
+    middle = (rays.near + rays.far) / 2
+    whole = rendering.render_rays(haze, rays, 16, None, rendering.far_end)
+    behind = rendering.render_rays(haze, rays._replace(near=middle), 8, None, rendering.far_end)
+    both = rendering.render_rays(
+        haze, rays._replace(far=middle), 8, None, lambda scene, rays: behind.colour
+    )
+    np.testing.assert_allclose(both.colour, whole.colour, atol=1e-5)
+    opaque = 1 - (1 - both.opacity) * (1 - behind.opacity)
+    np.testing.assert_allclose(opaque, whole.opacity, atol=1e-5)
+
+
 @pytest.mark.parametrize("samples", [1, 7, 64])
 @pytest.mark.parametrize("jitter", [None, 0, 1])
 def test_uniform_density_obeys_beer_and_lambert(samples, jitter):
-    near, far = jnp.array([2.0, 0.5]), jnp.array([3.5, 4.0])
+    rays = along_x([2.0, 0.5], [3.5, 4.0])
     key = None if jitter is None else jax.random.key(jitter)
-    t, width = volume.places(near, far, samples, key)
+    t, width = rendering.sample_along_rays(rays, samples, key)
     for sigma in (0.0, 0.3, 2.0, 30.0):
         colour = jnp.full((2, samples, 1), 0.25)
-        seen = volume.composite(jnp.full((2, samples), sigma), colour, t, width, far, 1.0)
+        seen = rendering.composite(jnp.full((2, samples), sigma), colour, t, width, rays.far, 1.0)
         through = np.exp(-sigma * np.array([1.5, 3.5]))
         np.testing.assert_allclose(seen.colour[:, 0], 0.25 + 0.75 * through, atol=1e-5)
 
 
 def test_the_last_sample_counts_like_every_other():
-    t, width = volume.places(jnp.zeros(1), jnp.ones(1), 10)
+    rays = along_x([0.0], [1.0])
+    t, width = rendering.sample_along_rays(rays, 10)
     only_last = jnp.zeros((1, 10)).at[0, -1].set(3.0)
     only_first = jnp.zeros((1, 10)).at[0, 0].set(3.0)
     colour = jnp.zeros((1, 10, 1))
     ends = [
-        float(volume.composite(d, colour, t, width, jnp.ones(1)).opacity[0])
+        float(rendering.composite(d, colour, t, width, rays.far).opacity[0])
         for d in (only_first, only_last)
     ]
     np.testing.assert_allclose(ends, 1 - math.exp(-0.3), rtol=1e-5)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(SEEDS, st.integers(0, 19))
 def test_an_opaque_plane_gives_its_depth_and_colour(seed, at):
     _, colour, t, width, far = some(seed)
-    density = jnp.zeros(t.shape).at[:, at:].set(1e6)
-    seen = volume.composite(density, colour, t, width, far)
-    np.testing.assert_allclose(seen.depth, t[:, at], rtol=1e-5)
-    np.testing.assert_allclose(seen.colour, colour[:, at], atol=1e-6)
+    density = jnp.asarray(np.where(np.arange(20) >= at, 1e6, 0) * np.ones(t.shape), jnp.float32)
+    seen = rendering.composite(density, colour, t, width, far)
+    np.testing.assert_allclose(seen.depth, np.asarray(t)[:, at], rtol=1e-5)
+    np.testing.assert_allclose(seen.colour, np.asarray(colour)[:, at], atol=1e-6)
     np.testing.assert_allclose(seen.opacity, 1, atol=1e-6)
 
 
 @pytest.mark.parametrize("background", [1.0, 0.3])
 def test_an_empty_field_gives_the_background_exactly(background):
     _, colour, t, width, far = some(0)
-    seen = volume.composite(jnp.zeros(t.shape), colour, t, width, far, background)
+    seen = rendering.composite(jnp.zeros(t.shape), colour, t, width, far, background)
     assert (np.asarray(seen.colour) == np.float32(background)).all()
     assert (np.asarray(seen.depth) == np.asarray(far)).all()
     assert (np.asarray(seen.opacity) == 0).all()
 
 
-@settings(max_examples=20, deadline=None)
+def _some_loss(scale, density, colour, t, width, far):
+    seen = rendering.composite(scale * density, colour, t, width, far)
+    return (seen.colour**2).sum() + seen.depth.sum() + (seen.weights**2).sum()
+
+
+_some_slopes = jax.jit(jax.grad(_some_loss, argnums=(1, 2, 3, 4)))
+
+
+@settings(max_examples=20)
 @given(SEEDS, st.sampled_from([0.0, 1e-20, 1.0, 1e4, 1e20]))
 def test_gradients_are_finite(seed, scale):
-    density, colour, t, width, far = some(seed)
-
-    def loss(density, colour, t, width):
-        seen = volume.composite(scale * density, colour, t, width, far)
-        return (seen.colour**2).sum() + seen.depth.sum() + (seen.weights**2).sum()
-
-    for g in jax.grad(loss, argnums=(0, 1, 2, 3))(density, colour, t, width):
+    for g in _some_slopes(scale, *some(seed)):
         assert np.isfinite(np.asarray(g)).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(SEEDS)
 def test_every_bin_has_its_sample(seed):
-    near, far = jnp.array([1.0, 2.0]), jnp.array([1.5, 6.0])
-    t, width = volume.places(near, far, 12, jax.random.key(seed))
-    bins = (np.asarray(t) - np.asarray(near)[:, None]) / np.asarray(width)
+    rays = along_x([1.0, 2.0], [1.5, 6.0])
+    t, width = rendering.sample_along_rays(rays, 12, jax.random.key(seed))
+    bins = (np.asarray(t) - np.asarray(rays.near)[:, None]) / np.asarray(width)
     assert (np.abs(bins - (np.arange(12) + 0.5)) <= 0.5 + 1e-4).all()
-    np.testing.assert_allclose(12 * width[:, 0], far - near, rtol=1e-6)
+    np.testing.assert_allclose(12 * width[:, 0], rays.far - rays.near, rtol=1e-6)
 
 
-# --- cameras -----------------------------------------------------------------------------------
-POSE = st.tuples(st.floats(-3, 3), st.floats(-1.5, 1.5), st.floats(0.5, 20))
+# --- what is behind ----------------------------------------------------------------------------
+@pytest.mark.parametrize("name", rendering.BACKGROUNDS)
+def test_light_that_is_left_comes_from_the_background(name):
+    rays, background = some_rays(0), rendering.BACKGROUNDS[name]
+    black = rendering.render_rays(haze, rays, 9, None, lambda scene, rays: 0.0)
+    seen = rendering.render_rays(haze, rays, 9, None, background)
+    ends = np.asarray(haze(rays.origin + rays.far[:, None] * rays.direction)[1])
+    behind = dict(white=np.ones((6, 3)), far_end=ends)[name]
+    through = 1 - np.asarray(seen.opacity)[:, None]
+    assert 0.01 < through.min() < through.max() < 0.99
+    np.testing.assert_allclose(seen.colour - black.colour, through * behind, atol=1e-6)
+    for a, b in zip(seen[1:], black[1:]):
+        np.testing.assert_array_equal(a, b)
 
 
-@settings(max_examples=30, deadline=None)
-@given(POSE, SEEDS)
-def test_a_ray_goes_through_the_point_that_its_place_shows(pose, seed):
-    """Project points by K [R | t], as textbooks do, and look back through where they fall."""
-    p = np.asarray(cameras.orbit(*pose), np.float64)
-    shape, rng = (90, 120), np.random.default_rng(seed)
-    focal = 0.5 * shape[1] / math.tan(ANGLE / 2)
-    points = rng.uniform(-0.2, 0.2, (20, 3)) * pose[2]
-    local = (points - p[:3, 3]) @ p[:3, :3]
-    u = shape[1] / 2 + focal * local[:, 0] / -local[:, 2]
-    v = shape[0] / 2 - focal * local[:, 1] / -local[:, 2]
-    rays = cameras.through(
-        jnp.asarray(p, jnp.float32), jnp.asarray(v), jnp.asarray(u), shape, ANGLE
-    )
-    o, d = (np.asarray(a, np.float64) for a in rays)
-    np.testing.assert_allclose(np.linalg.norm(d, axis=-1), 1, atol=1e-6)
-    off = np.linalg.norm(np.cross(points - o, d), axis=-1)  # distance of the point from the ray
-    pixel = np.linalg.norm(points - o, axis=-1) / focal
-    assert (off < 0.01 * pixel).all()
+def test_without_density_there_is_nothing_but_background():
+    rays = some_rays(1)
+
+    def empty(x):
+        return jnp.zeros(x.shape[:-1]), haze(x)[1]
+
+    white = rendering.render_rays(empty, rays, 5)  # white unless told otherwise
+    assert (np.asarray(white.colour) == 1).all()
+    sky = rendering.render_rays(empty, rays, 5, None, rendering.far_end)
+    np.testing.assert_array_equal(sky.colour, haze(rays.at(rays.far))[1])
 
 
-def test_the_picture_is_the_right_way_up():
-    shape = (4, 6)
-    rays = cameras.of_picture(cameras.orbit(0.0, 0.0, 3.0), shape, ANGLE)  # from +x, y to the right
-    d = np.asarray(rays.direction)
-    assert (d[0, :, 2] > 0).all()
-    assert (d[-1, :, 2] < 0).all()
-    assert (d[:, 0, 1] < 0).all()
-    assert (d[:, -1, 1] > 0).all()
-    np.testing.assert_allclose(d[:2], d[3:1:-1] * [1, 1, -1], atol=1e-6)
+def test_nothing_is_seen_behind_an_opaque_scene():
+    rays = some_rays(2)
+
+    def solid(x):
+        return jnp.full(x.shape[:-1], 1e6), haze(x)[1]
+
+    first = rays.at(rendering.sample_along_rays(rays, 7)[0][:, 0])
+    for background in rendering.BACKGROUNDS.values():
+        seen = rendering.render_rays(solid, rays, 7, None, background)
+        np.testing.assert_allclose(seen.colour, haze(first)[1], atol=1e-5)
 
 
-@settings(max_examples=30, deadline=None)
-@given(POSE, st.floats(0.03, 3))
-def test_the_ball_is_entered_and_left_on_its_surface(pose, share):
-    radius = share * pose[2]
-    rays = cameras.of_picture(cameras.orbit(*pose), (9, 9), ANGLE)
-    near, far = cameras.in_sphere(rays, radius)
-    o, d = (np.asarray(a, np.float64) for a in rays)
-    closest = np.linalg.norm(np.cross(o, d), axis=-1)
-    clear = np.abs(closest - radius) > 1e-3 * radius
-    meets = (closest < radius) & clear
-    for t in (far, near) if pose[2] > 1.01 * radius else (far,):
-        at = o + np.asarray(t)[..., None] * d
-        np.testing.assert_allclose(np.linalg.norm(at, axis=-1)[meets], radius, rtol=2e-3)
-    misses = (closest > radius) & clear
-    assert (np.asarray(near)[misses] == np.asarray(far)[misses]).all()
-
-
-def test_the_edge_of_the_ball_has_finite_gradients():
-    def length(origin):
-        near, far = cameras.in_sphere(cameras.Rays(origin, jnp.array([1.0, 0.0, 0.0])), 1.0)
-        return far - near
-
-    for height in (0.0, 1.0, 2.0):
-        assert np.isfinite(jax.grad(length)(jnp.array([-3.0, height, 0.0]))).all()
+# --- fields as scenes --------------------------------------------------------------------------
+@pytest.mark.parametrize("name", rendering.DENSITIES)
+def test_a_networks_output_is_a_density_and_a_colour(name):
+    raw = jax.random.normal(jax.random.key(0), (40, 4)) * jnp.full((1, 4), 30.0)
+    density, colour = rendering.density_and_colour(lambda x: x, name)(raw)
+    assert density.shape == (40,)
+    assert colour.shape == (40, 3)
+    np.testing.assert_allclose(colour, jax.nn.sigmoid(raw[:, :3]))
+    assert (np.asarray(density) >= 0).all()
+    assert np.isfinite(density).all()
+    order = np.argsort(raw[:, 3])  # more of the fourth is never less dense
+    assert (np.diff(np.asarray(density)[order]) >= 0).all()
 
 
 # --- pictures ----------------------------------------------------------------------------------
-NET = fields.posenc(16, 3, 4, 4, dims=3, offset=0.0)
-LOOK = dict(radius=1.25, samples=12)
+def ball_rays(shape, radius=1.25, orbit=(0.3, 0.4, 4.0)):
+    return cameras.clip_to_ball(cameras.camera_rays(cameras.orbit(*orbit), shape, ANGLE), radius)
 
 
-def test_in_chunks_or_at_once():
-    theta, pose = NET.init(jax.random.key(0)), cameras.orbit(0.3, 0.4, 4.0)
-    whole = volume.render(NET, theta, pose, (11, 13), ANGLE, **LOOK, chunk=10**6)
+@pytest.mark.parametrize("background", rendering.BACKGROUNDS)
+def test_in_chunks_or_at_once(background):
+    theta, rays = NET.init(jax.random.key(0)), ball_rays((11, 13))
+    look = dict(samples=12, background=background)
+    whole = rendering.render(NET, theta, rays, Sampling(**look, chunk=10**6))
     assert whole.colour.shape == (11, 13, 3)
-    for chunk in (1, 7, 143):
-        cut = volume.render(NET, theta, pose, (11, 13), ANGLE, **LOOK, chunk=chunk)
+    for chunk in (1, 7, 143, None):
+        cut = rendering.render(NET, theta, rays, Sampling(**look, chunk=chunk))
         for a, b in zip(whole[:3], cut):
             np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(), (5,), (2, 3), (1, 2, 2)])
+def test_rays_of_any_shape_are_rendered(shape):
+    theta = NET.init(jax.random.key(0))
+    flat = some_rays(3, math.prod(shape))
+    rays = jax.tree.map(lambda a: a.reshape(*shape, *a.shape[1:]), flat)
+    seen = rendering.render(NET, theta, rays, Sampling(6, "relu", "far_end"))
+    assert seen.colour.shape == (*shape, 3)
+    assert seen.depth.shape == seen.opacity.shape == shape
+    assert seen.weights is None
+    scene = rendering.density_and_colour(lambda x: NET(theta, x), "relu")
+    plain = rendering.render_rays(scene, flat, 6, None, rendering.far_end)
+    np.testing.assert_allclose(seen.colour.reshape(-1, 3), plain.colour, atol=1e-6)
+    np.testing.assert_allclose(seen.depth.ravel(), plain.depth, atol=1e-5)
+
+
 def test_memory_is_set_by_the_chunk():
-    theta, pose = NET.init(jax.random.key(0)), cameras.orbit(0.3, 0.4, 4.0)
+    theta = NET.init(jax.random.key(0))
 
     def temporary(side):
-        rays = cameras.of_picture(pose, (side, side), ANGLE)
-        flat = cameras.Rays(*(r.reshape(-1, 3) for r in rays))
-        args = (NET, theta, flat, 1.25, 12, "softplus", jnp.float32(1), 256)
-        return volume._rendered.lower(*args).compile().memory_analysis().temp_size_in_bytes
+        rays = ball_rays((side, side))
+        flat = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), rays)
+        lowered = rendering._rendered.lower(NET, Sampling(12, chunk=256), theta, flat)
+        return lowered.compile().memory_analysis().temp_size_in_bytes
 
     assert temporary(128) < 1.5 * temporary(32) + 16 * 128**2  # what it gives back
 
@@ -219,83 +291,36 @@ def test_memory_is_set_by_the_chunk():
 def _ball(x):
     """A solid ball of radius 1/2 whose colour is where it is."""
     inside = (x**2).sum(-1) < 0.25
-    return x + 0.5, jnp.where(inside, 1e4, 0.0)
+    return jnp.where(inside, 1e4, 0.0), x + 0.5
 
 
 def test_a_solid_ball_shows_its_surface():
-    rays = cameras.of_picture(cameras.orbit(0.7, 0.2, 4.0), (33, 33), ANGLE)
-    near, far = cameras.in_sphere(rays, 1.25)
-    seen = volume.along(_ball, rays, near, far, 2000)
-    enter, _ = cameras.in_sphere(rays, 0.5)
-    o, d = (np.asarray(a) for a in rays)
+    rays = ball_rays((33, 33), orbit=(0.7, 0.2, 4.0))
+    seen = rendering.render_rays(_ball, rays, 2000)
+    enter = np.asarray(cameras.clip_to_ball(rays, 0.5).near)
+    o, d = np.asarray(rays.origin), np.asarray(rays.direction)
     closest = np.linalg.norm(np.cross(o, d), axis=-1)
     hit = closest < 0.48
     assert hit.sum() > 30
-    np.testing.assert_allclose(seen.depth[hit], np.asarray(enter)[hit], atol=2e-3)
-    at = o + np.asarray(enter)[..., None] * d
-    np.testing.assert_allclose(seen.colour[hit], at[hit] + 0.5, atol=2e-3)
+    np.testing.assert_allclose(np.asarray(seen.depth)[hit], enter[hit], atol=2e-3)
+    at = o + enter[..., None] * d
+    np.testing.assert_allclose(np.asarray(seen.colour)[hit], at[hit] + 0.5, atol=2e-3)
     assert (np.asarray(seen.colour)[closest > 0.5] == 1).all()
-
-
-def _views(seed=0, count=2, side=10):
-    rng = np.random.default_rng(seed)
-    poses = [cameras.orbit(a, 0.3, 4.0) for a in rng.uniform(-3, 3, count)]
-    pictures = rng.integers(0, 256, (count, side, side, 3)).astype(np.uint8)
-    return volume.Views(jnp.asarray(pictures), jnp.stack(poses))
-
-
-def test_the_measurement_compares_the_pixels_it_draws():
-    """Of pictures of a field itself, the loss is 0 up to rounding to 8 bits."""
-    theta = NET.init(jax.random.key(1))
-    views = _views()
-    look = dict(radius=1.25, samples=400)
-    shots = [volume.render(NET, theta, p, (10, 10), ANGLE, **look).colour for p in views.poses]
-    views = views._replace(pictures=jnp.round(255 * jnp.stack(shots)).astype(jnp.uint8))
-    task = tasks.Tasks(views, volume.Camera(jnp.float32(ANGLE), jnp.float32(1.25)))
-    measure = volume.pixels(200, 400)
-    for seed in range(3):
-        got, truth = measure(lambda x: NET(theta, x), task, jax.random.key(seed))
-        assert got.shape == truth.shape == (200, 3)
-        assert float(jnp.abs(got - truth).max()) < 0.02
-        assert len(np.unique(np.asarray(truth), axis=0)) > 20
-    other = task._replace(each=views._replace(poses=views.poses[::-1]))
-    assert float(metrics.mse(*measure(lambda x: NET(theta, x), other, jax.random.key(0)))) > 1e-6
-
-
-def test_the_judge_is_the_rendered_picture():
-    theta, views = NET.init(jax.random.key(2)), _views(3, 3, 12)
-    camera = volume.Camera(jnp.float32(ANGLE), jnp.float32(1.25))
-    task = tasks.Tasks(volume.Object(_views(), views), camera)
-    errors = volume.judge(NET, 12, every=1)(theta, task, jax.random.key(0))
-    for error, picture, pose in zip(errors, views.pictures, views.poses):
-        shot = volume.render(NET, theta, pose, (12, 12), ANGLE, **LOOK).colour
-        np.testing.assert_allclose(error, metrics.mse(shot, picture / 255.0), rtol=1e-4)
-    measure = volume.seen(volume.pixels(5, 3))
-    got = measure(lambda x: NET(theta, x), task, jax.random.key(0))
-    same = volume.pixels(5, 3)(
-        lambda x: NET(theta, x), task._replace(each=task.each.seen), jax.random.key(0)
-    )
-    np.testing.assert_array_equal(got, same)
 
 
 # --- bad input ---------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: cameras.orbit(math.nan, 0, 1), "azimuth = nan"),
-        (lambda: cameras.orbit(0, math.pi / 2, 1), "elevation between"),
-        (lambda: cameras.orbit(0, 0, 0), "distance above 0"),
-        (lambda: cameras.check_poses(np.eye(3)), r"\(3, 3\)"),
-        (lambda: cameras.check_poses(np.full((4, 4), np.nan)), "not finite"),
-        (lambda: cameras.check_poses(2 * np.eye(4)), "rotation"),
-        (lambda: cameras.of_picture(jnp.eye(4), (4, 4), 0.0), "angle"),
-        (lambda: cameras.of_picture(jnp.eye(4), (0, 4), 1.0), "pixel"),
-        (lambda: volume.places(jnp.zeros(1), jnp.ones(1), 0), "samples = 0"),
-        (lambda: volume.matter(lambda x: x, "tanh"), "one of relu"),
-        (lambda: volume.pixels(0, 1), "rays = 0"),
+        (lambda: rendering.sample_along_rays(along_x([0.0], [1.0]), 0), "samples = 0: expected an"),
+        (lambda: rendering.density_and_colour(lambda x: x, "tanh"), "expected one of relu"),
+        (lambda: Sampling(0), "samples = 0, chunk = None: expected integers >= 1"),
+        (lambda: Sampling(4, chunk=0), "samples = 4, chunk = 0: expected integers >= 1"),
+        (lambda: Sampling(4, chunk=-3), "chunk = -3: expected integers >= 1"),
+        (lambda: Sampling(4, "tanh"), "density = 'tanh': expected one of relu, softplus, shifted"),
         (
-            lambda: volume.render(NET, None, jnp.eye(4), (4, 4), 1.0, radius=1.0, chunk=0),
-            "chunk = 0",
+            lambda: Sampling(4, background="black"),
+            "background = 'black': expected one of white, far_end",
         ),
     ],
 )
