@@ -22,7 +22,7 @@ from learnit_utils.forward.photometric import Camera, Views
 from learnit_utils.forward.rendering import Rendering, Sampling
 from learnit_utils.inner import Init
 from learnit_utils.metrics import decibel
-from learnit_utils.signals.transforms import unit
+from learnit_utils.signals.transforms import resize, unit
 from learnit_utils.tasks import Split, Tasks
 
 
@@ -51,6 +51,11 @@ def picture(field: Field, theta: Theta, pose: jax.Array, studio: Studio) -> Rend
 def _picture(field, theta, pose, camera, size, sampling):
     rays = photometric.object_rays(pose, camera, (size, size))
     return rendering.render(field, theta, rays, sampling)
+
+
+def resampled(picture: Rendering, size: int) -> np.ndarray:
+    """The colours of a picture at another size, in [0, 1]: (size, size, 3)."""
+    return resize(np.asarray(picture.colour), size)
 
 
 def mixed(a: Any, b: Any, share: float) -> Any:

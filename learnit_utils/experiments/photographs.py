@@ -74,11 +74,10 @@ def _steps(loss, optimizer):
     return jax.jit(run)
 
 
-def fit_by(study: Study, name: str, choice: Choice, loss: Loss, task: Tasks) -> Theta:
+def fit_by(study: Study, name: str, choice: Choice, loss: Loss, view: View) -> Theta:
     """An init of a study after the steps of a choice, at least one, on one photograph."""
-    optimizer, _ = study.grid[choice.optimizer]
-    marks = [max(1, choice.step)]
-    return fits(loss, study.init(name), task, optimizer, marks, choice.lr)[0]
+    marks, (optimizer, _) = [max(1, choice.step)], study.grid[choice.optimizer]
+    return fits(loss, study.init(name), Tasks(view), optimizer, marks, choice.lr)[0]
 
 
 # --- what a field shows -----------------------------------------------------------------------
@@ -111,6 +110,13 @@ def shown(field: Field, theta: Any, view: View, sampling: Sampling) -> np.ndarra
     row, column = np.divmod(np.arange(high * wide), wide)
     seen = look(field, theta, view, (row + 0.5, column + 0.5), sampling)
     return seen.colour.reshape(high, wide, 3)
+
+
+def gallery(
+    field: Field, thetas: Sequence[Any], views: Sequence[View], sampling: Sampling
+) -> list[list[np.ndarray]]:
+    """What each of several networks shows from where several photographs were taken."""
+    return [[shown(field, theta, view, sampling) for view in views] for theta in thetas]
 
 
 def square(view: View, side: int) -> np.ndarray:
@@ -171,11 +177,11 @@ def ssim_after(
 
 def similarity(study: Study, field: Field, choice: Choice, sampling: Sampling) -> Scores:
     """SSIM of every seed of every init of a study after a choice, from its pieces."""
-    rows, optimizer = [], study.grid[choice.optimizer][0]
+    rows, (optimizer, _) = [], study.grid[choice.optimizer]
     pictures = 1 + study.test.each.query.size.shape[1]
     cost = (choice.step + COST_OF_PICTURE * pictures) * study.test.count
-    for name, seeds in study.inits.items():
-        for seed, init in enumerate(seeds):
+    for name in study.inits:
+        for seed, init in enumerate(study.contender(name).seeds):
             about = dict(init=name, seed=seed, optimizer=choice.optimizer, lr=choice.lr)
             about |= dict(step=choice.step, of="ssim")
             how = (study.problem.loss, study.test, optimizer, choice.lr, choice.step, sampling)
@@ -199,14 +205,11 @@ def surfaces(place: str, data: Photographs) -> Surfaces:
     for name, size in zip(data.names, data.views.size):
         where, distance = landmarks.depth(place, name)
         scale = size / landmarks.table(place)["photos"][name]["size"][::-1]
-        row, column = ((where + 0.5) * scale).T
-        found.append((row, column, distance))
-    most = max(len(row) for row, *_ in found)
-    ends = (0.0, 0.0, np.inf)
-    padded = [
-        [np.pad(a, (0, most - len(a)), constant_values=e) for a, e in zip(f, ends)] for f in found
-    ]
-    return Surfaces(*(np.array(a, np.float32) for a in zip(*padded)))
+        found.append(np.array([*((where + 0.5) * scale).T, distance], np.float32))
+    filled = np.full((len(found), 3, max(a.shape[1] for a in found)), np.inf, np.float32)
+    for whole, a in zip(filled, found):
+        whole[:, : a.shape[1]] = a
+    return Surfaces(*np.moveaxis(filled, 1, 0))
 
 
 def depth_after(

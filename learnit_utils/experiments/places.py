@@ -83,6 +83,12 @@ def load(recipe: Recipe, validation: int, test: int) -> HeldOut:
     return HeldOut(*found, sources)
 
 
+def first(place: str, names: Sequence[str], weather: str) -> int:
+    """The first photograph of a place in some weather; the first of all where none is known."""
+    found = known(place, names, "weather")
+    return found.index(weather) if weather in found else 0
+
+
 def known(place: str, names: Sequence[str], what: str) -> list[Any]:
     """What is known of photographs of a built landmark; empty for another place.
 

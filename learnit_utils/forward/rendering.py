@@ -188,7 +188,7 @@ class Sampling:
     chunk: int | None = None
 
     def __post_init__(self):
-        if self.samples < 1 or (self.chunk or 1) < 1:
+        if self.samples < 1 or (self.chunk is not None and self.chunk < 1):
             raise ValueError(
                 f"samples = {self.samples}, chunk = {self.chunk}: expected integers >= 1"
             )

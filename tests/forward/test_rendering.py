@@ -166,18 +166,16 @@ def test_an_empty_field_gives_the_background_exactly(background):
     assert (np.asarray(seen.opacity) == 0).all()
 
 
-def _some_loss(scale, density, colour, t, width, far):
-    seen = rendering.composite(scale * density, colour, t, width, far)
-    return (seen.colour**2).sum() + seen.depth.sum() + (seen.weights**2).sum()
-
-
-_some_slopes = jax.jit(jax.grad(_some_loss, argnums=(1, 2, 3, 4)))
-
-
 @settings(max_examples=20)
 @given(SEEDS, st.sampled_from([0.0, 1e-20, 1.0, 1e4, 1e20]))
 def test_gradients_are_finite(seed, scale):
-    for g in _some_slopes(scale, *some(seed)):
+    density, colour, t, width, far = some(seed)
+
+    def loss(density, colour, t, width):
+        seen = rendering.composite(scale * density, colour, t, width, far)
+        return (seen.colour**2).sum() + seen.depth.sum() + (seen.weights**2).sum()
+
+    for g in jax.grad(loss, argnums=(0, 1, 2, 3))(density, colour, t, width):
         assert np.isfinite(np.asarray(g)).all()
 
 
@@ -200,7 +198,7 @@ def test_light_that_is_left_comes_from_the_background(name):
     ends = np.asarray(haze(rays.origin + rays.far[:, None] * rays.direction)[1])
     behind = dict(white=np.ones((6, 3)), far_end=ends)[name]
     through = 1 - np.asarray(seen.opacity)[:, None]
-    assert 0.01 < through.min() < through.max() < 0.99
+    assert 0.005 < through.min() < through.max() < 0.95
     np.testing.assert_allclose(seen.colour - black.colour, through * behind, atol=1e-6)
     for a, b in zip(seen[1:], black[1:]):
         np.testing.assert_array_equal(a, b)

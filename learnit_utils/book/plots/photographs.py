@@ -1,24 +1,24 @@
 """Figures of fits to single photographs: every init has one look."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from learnit_utils.book import figures
+from learnit_utils.evaluate import Interval
 
 LOOK = dict(scratch=("C1", ":"), one=("C2", "--"), early=("C3", "-."), many=("C0", "-"))
 MARKERS = dict(scratch="o", one="s", early="D", many="^")
+Names = Mapping[str, str]  # init -> what the legend says
 Curves = Mapping[str, Mapping[str, tuple]]  # title of a panel -> init -> (x, y)
+Labels = tuple[str, str]  # of x and y
 
 
-def lines(
-    panels: Curves, names: Mapping[str, str], xlabel: str, stars: Curves | None = None
-) -> Figure:
+def lines(panels: Curves, names: Names, xlabel: str, stars: Curves | None = None) -> Figure:
     """PSNR against x for several inits, in panels side by side.
 
     Args:
-        names: init -> what the legend says.
         stars: title -> init -> (x, y) of a point that is marked on its line.
     """
     titles = list(panels)
@@ -33,15 +33,11 @@ def lines(
     return fig
 
 
-def scatter(
-    pairs: Mapping[str, np.ndarray], names: Mapping[str, str], title: str, labels: Sequence[str]
-) -> Figure:
+def scatter(pairs: Mapping[str, np.ndarray], names: Names, title: str, labels: Labels) -> Figure:
     """One score against another, a point per photograph, and the line where both agree.
 
     Args:
         pairs: init -> (2, photographs), in dB.
-        names: init -> what the legend says.
-        labels: of x and y.
     """
     fig, (ax,) = figures.panels([title], xlabel=labels[0], ylabel=labels[1])
     for init, values in pairs.items():
@@ -54,17 +50,15 @@ def scatter(
 
 
 def bands(
-    intervals: Mapping[str, Mapping[int, object]],
-    names: Mapping[str, str],
+    intervals: Mapping[str, Mapping[int, Interval]],
+    names: Names,
     title: str,
-    labels: Sequence[str],
+    labels: Labels,
 ) -> Figure:
     """Means with bands of their intervals against numbers of steps, evenly spaced.
 
     Args:
         intervals: init -> steps -> `evaluate.Interval`.
-        names: init -> what the legend says.
-        labels: of x and y.
     """
     fig, (ax,) = figures.panels([title], xlabel=labels[0], ylabel=labels[1])
     for init, by_steps in intervals.items():
