@@ -6,6 +6,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 JOBS   ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# One thread for each of the JOBS processes: more of them wait for each other and gain nothing.
+ONE_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 \
+  XLA_FLAGS="--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 .DEFAULT_GOAL := help
 .PHONY: help setup book lint check test lab bench clean lock
@@ -35,11 +38,11 @@ lint: setup
 	@$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb
 
 check: lint
-	@$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile --no-loadscope-reorder
+	@$(ONE_THREAD) $(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test: lint
 	@$(BIN)/python tools/browser.py
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+	@$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 bench: setup
 	@mkdir -p _build

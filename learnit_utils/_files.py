@@ -116,7 +116,7 @@ def manifest(folder: Path) -> dict[str, dict]:
     return entries
 
 
-def enter(folder: Path, name: str, data: bytes, **info: Any) -> None:
+def enter(folder: Path, name: str, data: bytes, /, **info: Any) -> None:
     """Write a file into a folder, and its hash, size and `info` into the folder's manifest.
 
     Several processes may enter files into one folder.
@@ -124,7 +124,7 @@ def enter(folder: Path, name: str, data: bytes, **info: Any) -> None:
     _change(folder, lambda entries: entries.update({name: described(data, **info)}), {name: data})
 
 
-def described(data: bytes, **info: Any) -> dict[str, Any]:
+def described(data: bytes, /, **info: Any) -> dict[str, Any]:
     """The manifest's entry for a file of these bytes."""
     return dict(sha256=sha256(data), bytes=len(data), **info)
 

@@ -1,10 +1,10 @@
 """Take chapter 7's measurements of before, filed by names, into the format that files by content.
 
 `python tools/adopt_nerf.py` reads the files from the repository's history and writes them into
-`learnit_utils/shipped/results`, each piece described as the chapter asks for it, under a placeholder
-for its key. Then `learnit run 07_simple_nerf --table recertify` finds them by description, measures
-a sample again, and files all under their content; `learnit ship-results` takes those into the
-package. Only this once, and kept as a record of where the numbers come from.
+`learnit_utils/shipped/results`, each piece described as the chapter asks for it, under a key that
+holds its place. Then `learnit run 07_simple_nerf --table recertify` finds them by description,
+measures a sample again, and files all under their content; `learnit ship-results` takes those into
+the package. Only this once, and kept as a record of where the numbers come from.
 """
 
 import json

@@ -27,12 +27,20 @@ def load_or_train(choice: str, name: str, **changes) -> Trained:
     if choice == "book":
         return store.load(name)
     if choice == "train":
-        recipe = with_changes(RECIPES[name], **changes)
-        live = report.running() is None  # a page shows how it ended instead of a bar
-        return store.load(run.execute(name, recipe, _folder(recipe), progress=live))
+        return train(name, with_changes(RECIPES[name], **changes))
     folder, file = Path(choice).expanduser(), name + SUFFIX
     places = (folder / file, folder / name / file) if folder.is_dir() else (folder,)
     return store.load(next((p for p in places if p.exists()), places[0]))
+
+
+def train(name: str, recipe: Recipe) -> Trained:
+    """An init trained now, its state kept in the run's folder; see `load_or_train`.
+
+    Unlike there, nothing else in the registry counts: what depends on this function depends on one
+    recipe.
+    """
+    live = report.running() is None  # a page shows how it ended instead of a bar
+    return store.load(run.execute(name, recipe, _folder(recipe), progress=live))
 
 
 def snapshots(choice: str, name: str, **changes) -> dict[int, Trained]:

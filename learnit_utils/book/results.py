@@ -26,6 +26,7 @@ from learnit_utils.experiments.protocol import Pieces
 FOLDER, INDEX = "pieces", "index.json"  # in a run's folder; per study, what this run asked for
 CHOICES = ("book", "run", "recertify")
 EVERY = 12  # one piece in so many is measured again by `recertify`, and always the cheapest
+SAMPLED = 1e6  # pieces of a larger cost are never measured again to certify others
 TOLERANCE = 0.1  # dB, of a mean over tasks, after fits of hundreds of steps
 
 
@@ -84,18 +85,18 @@ class Results(Pieces):
         key = digest(function, *args)
         asked = self._asked.setdefault(study, {})
         if key not in asked:
-            entry = self._entry(study, key, about, lambda: function(*args))
+            entry = self._entry(study, key, about, lambda: function(*args), cost)
             asked[key] = (dict(about), lambda: function(*args), cost, entry)
             if self.choice in ("run", "recertify"):
                 index = json.dumps(sorted(asked)).encode()
                 _files.write(self.folder / study / INDEX, index)
         return asked[key][3]["value"]
 
-    def _entry(self, study, key, about, measure) -> dict:
+    def _entry(self, study, key, about, measure, cost) -> dict:
         if self.choice == "run":
             return self._kept(study, key) or self._measured(study, key, about, measure)
         if self.choice == "recertify":
-            return self._kept(study, key) or self._certified(study, key, about, measure)
+            return self._kept(study, key) or self._certified(study, key, about, measure, cost)
         found = self._kept(study, key) if self.choice not in CHOICES else None
         found = found or self._study(study)["pieces"].get(key)
         if found is None:
@@ -137,7 +138,7 @@ class Results(Pieces):
             self._shipped[study] = _unpacked(json.loads(text))
         return self._shipped[study]
 
-    def _certified(self, study, key, about, measure) -> dict:
+    def _certified(self, study, key, about, measure, cost) -> dict:
         """The shipped piece of the same description, if the sampled ones agree."""
         pieces = self._study(study)["pieces"]
         if key in pieces:
@@ -148,7 +149,9 @@ class Results(Pieces):
                 return self._measured(study, key, about, measure)
             entry = dict(same[0])
             certified = dict(provenance(), sampled=False)
-            if len(self._asked[study]) % EVERY == 0:
+            if cost > SAMPLED:
+                certified |= dict(why="too much work for a sample")
+            elif len(self._asked[study]) % EVERY == 0:
                 now = json.loads(json.dumps(measure()))
                 gap = difference(entry["value"], now)
                 if not gap <= TOLERANCE:

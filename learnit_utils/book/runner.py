@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import distributions
 from pathlib import Path
@@ -25,8 +26,12 @@ from learnit_utils.book import report
 from learnit_utils.book.parameters import ParameterError, nearest, read_schema, resolve
 
 PACKAGE = Path(__file__).parent.parent
-# For as many chapters at a time as there are cores: threads within a narrow fit gain nothing.
-ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+# Several chapters at a time get a thread each: more of them wait for each other and gain nothing.
+ONE_THREAD = {
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+}
 
 
 # --- what there is to run ---------------------------------------------------------------------
@@ -177,12 +182,10 @@ def execute(job: Job, on_cell: Callable[[int, int], None] = lambda done, total: 
     run = dict(profile=job.profile, parameters=job.parameters, commit=job.commit)
     os.environ[report.RUN] = json.dumps({**run, "results": str(results)})
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
-    flags = os.environ.get("XLA_FLAGS")
-    if job.options.get("one_thread"):
-        os.environ["XLA_FLAGS"] = " ".join([flags or "", ONE_THREAD]).strip()
     reached = Reached()
     try:
-        _papermill(job, part, reached, on_cell)
+        with _environment(ONE_THREAD if job.options.get("one_thread") else {}):
+            _papermill(job, part, reached, on_cell)
         nb = json.loads(part.read_text("utf8"))
         nb["metadata"].pop("papermill", None)
         nb["metadata"]["learnit"] = dict(fingerprint=fingerprint, **run)
@@ -197,13 +200,23 @@ def execute(job: Job, on_cell: Callable[[int, int], None] = lambda done, total: 
         raise ChapterFailed(_failure(job, part, reached.cell, what, [])) from None
     finally:
         os.environ.pop(report.RUN, None)
-        os.environ.pop("XLA_FLAGS", None)
-        os.environ |= {} if flags is None else {"XLA_FLAGS": flags}
     if results.exists():
         results.replace(results.with_suffix(".json"))
     part.replace(job.out / f"{job.name}.ipynb")
     (job.out / f"{job.name}.failed.ipynb").unlink(missing_ok=True)
     return time.perf_counter() - began
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]):
+    """Environment variables while the body runs; those that are set already stay."""
+    new = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ |= new
+    try:
+        yield
+    finally:
+        for name in new:
+            os.environ.pop(name, None)
 
 
 @dataclass

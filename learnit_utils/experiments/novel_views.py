@@ -4,14 +4,15 @@ The inits of such a study, the pictures of a fitted field, and what is asked of 
 those of `photometric.object_tasks(support, query)`; what chooses and reports is `protocol.Study`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from learnit_utils import baselines, evaluate, tasks
 from learnit_utils.evaluate import ADAM
@@ -25,37 +26,66 @@ from learnit_utils.metrics import decibel
 from learnit_utils.signals.transforms import resize, unit
 from learnit_utils.tasks import Split, Tasks
 
+# Held-out PSNR in dB from one view, on ShapeNet: Tancik et al. 2021, Table 4. Only the last row is
+# widely quoted; the others are from memory, unchecked.
+PUBLISHED = {
+    "standard": dict(chairs=12.49, cars=11.45, lamps=15.47),
+    "matched": dict(chairs=16.40, cars=22.39, lamps=20.79),
+    "shuffled": dict(chairs=10.76, cars=11.30, lamps=13.88),
+    "sv": dict(chairs=16.54, cars=22.10, lamps=20.93),
+    "mv": dict(chairs=18.85, cars=22.80, lamps=22.35),
+}
+
+
+def published(name: str, kind: str) -> dict[str, Any]:
+    """The published value of an init for a class, and its source, as `report.record` takes them."""
+    sure = "widely quoted" if name == "mv" else "quoted from memory, unchecked"
+    source = f"Tancik 2021, Table 4, ShapeNet; {sure}"
+    return dict(paper=PUBLISHED[name][kind], source=source)
+
 
 # --- pictures of fields -----------------------------------------------------------------------
 @dataclass(frozen=True)
 class Studio:
-    """How all pictures of fields are taken.
+    """How pictures of fields are taken.
 
     Attributes:
+        field: the network.
         camera: of the objects, `shared` of their tasks.
-        size: pixels of a side.
-        sampling: of the rays.
+        size: pixels of a side that are rendered.
+        samples: per ray.
+        shown: pixels of a side of the colours, resampled if given.
     """
 
+    field: Field
     camera: Camera
     size: int
-    sampling: Sampling
+    samples: int
+    shown: int | None = None
 
+    def picture(
+        self, theta: Theta, pose: jax.Array, density: str, samples: int | None = None
+    ) -> Rendering:
+        """A field seen by the camera at a pose (4, 4).
 
-def picture(field: Field, theta: Theta, pose: jax.Array, studio: Studio) -> Rendering:
-    """A field seen by a camera at a pose (4, 4): a Rendering with leading axes (size, size)."""
-    return _picture(field, theta, pose, studio.camera, studio.size, studio.sampling)
+        Args:
+            density: as in `rendering.density_and_colour`.
+            samples: per ray; the studio's unless given.
+
+        Returns:
+            Leading axes (size, size); those of the colour (shown, shown) if that is given.
+        """
+        sampling = Sampling(samples or self.samples, density)
+        seen = _picture(self.field, theta, pose, self.camera, self.size, sampling)
+        if self.shown is None:
+            return seen
+        return seen._replace(colour=resize(np.asarray(seen.colour), self.shown))
 
 
 @partial(jax.jit, static_argnums=(0, 4, 5))
 def _picture(field, theta, pose, camera, size, sampling):
     rays = photometric.object_rays(pose, camera, (size, size))
     return rendering.render(field, theta, rays, sampling)
-
-
-def resampled(picture: Rendering, size: int) -> np.ndarray:
-    """The colours of a picture at another size, in [0, 1]: (size, size, 3)."""
-    return resize(np.asarray(picture.colour), size)
 
 
 def mixed(a: Any, b: Any, share: float) -> Any:
@@ -65,11 +95,11 @@ def mixed(a: Any, b: Any, share: float) -> Any:
 
 # --- inits ------------------------------------------------------------------------------------
 def matched(
-    field: Field,
+    studio: Studio,
     key: jax.Array,
     init: Any,
+    density: str,
     poses: jax.Array,
-    studio: Studio,
     rays: int,
     steps: int,
     lr: float = 1e-3,
@@ -77,27 +107,57 @@ def matched(
     """A *matched* init: a random network fitted to pictures that another init shows unfitted.
 
     Args:
-        field: the network.
-        key: of its random weights.
+        studio: its network, and how the pictures are taken and the rays of the fit sampled.
+        key: of the random weights.
         init: that shows the pictures.
+        density: as in `rendering.density_and_colour`, for both.
         poses: (views, 4, 4) of the pictures.
-        studio: how they are taken, and how the network's own rays are sampled.
         rays: pixels of the pictures drawn in each step.
         steps, lr: of Adam.
 
     Source: Tancik et al. 2021, section 4.1.
     """
-    theta, sampling = Init.of(init).theta, studio.sampling
-    shown = jnp.stack([picture(field, theta, pose, studio).colour for pose in poses])
+    theta, begin = Init.of(init).theta, studio.field.init(jax.random.clone(key))
+    shown = jnp.stack([studio.picture(theta, pose, density).colour for pose in poses])
     task = Tasks(Views(jnp.round(255 * shown).astype(jnp.uint8), poses), studio.camera)
-    forward = photometric.object_pixels(rays, sampling.samples, sampling.density)
-    begin = field.init(jax.random.clone(key))
-    return evaluate.fit(tasks.regression(field, forward), begin, task, ADAM, steps, lr=lr)
+    forward = photometric.object_pixels(rays, studio.samples, density)
+    loss = tasks.regression(studio.field, forward)
+    return evaluate.fit(loss, begin, task, ADAM, steps, lr=lr)
 
 
 def shuffled(key: jax.Array, init: Any) -> Theta:
     """`baselines.shuffled` that may be called again with the same key, as a `Study` does."""
     return baselines.shuffled(jax.random.clone(key), init)
+
+
+def derived(
+    learned: Sequence[Any],
+    seeds: int,
+    key_matched: jax.Array,
+    key_shuffled: jax.Array,
+    match: Callable[[jax.Array, Any], Theta],
+) -> dict[str, list[Callable]]:
+    """Seeds of the matched and the shuffled init, made of learned ones when they are needed.
+
+    Args:
+        learned: seeds of the learned init; the last serves all further ones.
+        seeds: how many are made of each.
+        key_matched, key_shuffled: every seed has a key that is folded from these.
+        match: (key, init) -> weights, as `matched` with its other arguments given.
+
+    Returns:
+        "matched", "shuffled" -> functions of no arguments, as a `Study` takes them.
+    """
+    made: dict[str, list[Callable]] = dict(matched=[], shuffled=[])
+    for seed in range(seeds):
+        init = learned[min(seed, len(learned) - 1)]
+        for name, key, make in (
+            ("matched", key_matched, match),
+            ("shuffled", key_shuffled, shuffled),
+        ):
+            own = jax.random.fold_in(jax.random.clone(key), seed)
+            made[name].append(partial(make, own, init))
+    return made
 
 
 def best_choices(study: Study, variants: Mapping[str, Any]) -> dict[str, Choice]:
@@ -113,13 +173,37 @@ def best_choices(study: Study, variants: Mapping[str, Any]) -> dict[str, Choice]
 
 
 # --- fits and what they are asked -------------------------------------------------------------
-def fitted(study: Study, name: str, choice: Choice, task: Tasks, seed: int = 0) -> Theta:
-    """The weights of an init of a study after its chosen steps on one task."""
-    theta = study.init(name, seed).theta
-    if choice.step == 0:
-        return theta
-    loss, optimizer = study.contender(name).problem.loss, study.grid[choice.optimizer][0]
-    return evaluate.fit(loss, theta, task, optimizer, choice.step, lr=choice.lr)
+def fitted(study: Study, name: str, choice: Choice, tasks: Tasks, index: int) -> Theta:
+    """The weights of an init's first seed after its chosen steps on one of some tasks.
+
+    On test tasks of the study this is the very fit whose score is in its table (`Study.at`): it
+    draws the same.
+    """
+    problem = study.contender(name).problem
+    optimizer, _ = study.grid[choice.optimizer]
+    key = evaluate.task_keys(tasks, study.key)[index]
+    run = _fit(problem.loss, problem.resample, optimizer)
+    theta, task = study.init(name).theta, tasks.take(index)
+    return run(theta, task, key, jnp.float32(choice.lr), choice.step)
+
+
+@lru_cache(maxsize=32)
+def _fit(loss, resample, optimizer):
+    """(theta, task, key, lr, steps) -> theta, compiled once for any number of steps."""
+
+    def step(i, carry, task, key, lr):
+        theta, state = carry
+        drawn = jax.random.clone(key)
+        grad = jax.grad(loss)(theta, task, jax.random.fold_in(drawn, i) if resample else drawn)
+        updates, state = optimizer.update(grad, state, theta)
+        return optax.apply_updates(theta, jax.tree.map(lambda u: lr * u, updates)), state
+
+    def run(theta, task, key, lr, steps):
+        carry = theta, optimizer.init(theta)
+        body = partial(step, task=task, key=key, lr=lr)
+        return jax.lax.fori_loop(0, steps, body, carry)[0]
+
+    return jax.jit(run)
 
 
 def white_psnr(objects: Tasks) -> np.ndarray:
@@ -136,3 +220,12 @@ def opposite(views: Split) -> int:
     """
     given, others = (np.asarray(v.poses)[:, :2, 3] for v in views)
     return int(np.argmin(others @ given[0]))
+
+
+def lowest(opacity: np.ndarray) -> tuple[int, int]:
+    """Row and column of the most opaque pixel in the lowest row that has an opaque one.
+
+    Opaque is more than half of the largest opacity; (height, width).
+    """
+    row = int(np.flatnonzero(opacity.max(axis=1) > 0.5 * opacity.max()).max())
+    return row, int(opacity[row].argmax())

@@ -19,6 +19,7 @@ from learnit_utils.experiments.scores import Row, Scores
 from learnit_utils.fields import Field, Theta
 from learnit_utils.forward import rendering
 from learnit_utils.forward.cameras import View, centred_square, view_rays
+from learnit_utils.forward.photometric import photograph_tasks
 from learnit_utils.forward.rendering import Rendering, Sampling
 from learnit_utils.inner import Init
 from learnit_utils.metrics import decibel, ssim
@@ -35,16 +36,17 @@ COST_OF_PICTURE = 100  # rendering one takes as long as so many steps of a fit
 def fits(
     loss: Loss,
     init: Any,
-    task: Tasks,
+    view: View,
     optimizer: optax.GradientTransformation,
     marks: Sequence[int],
     lr: float = 1.0,
 ) -> list[Theta]:
-    """The weights after several numbers of steps of one fit.
+    """The weights after several numbers of steps of one fit to a photograph.
 
     Equals `evaluate.fit` at every mark, and is compiled once for all of them.
 
     Args:
+        loss: on the support of a `Split`; see `photometric.photograph_problem`.
         optimizer: an optax transform.
         marks: numbers of steps, ascending.
         lr: a factor on its updates.
@@ -53,7 +55,7 @@ def fits(
     carry, run = (theta, optimizer.init(theta)), _steps(loss, optimizer)
     found = []
     for begin, end in zip([0, *marks], marks):
-        carry = run(carry, task, jnp.float32(lr), begin, end)
+        carry = run(carry, Tasks(Split(view, ())), jnp.float32(lr), begin, end)
         found.append(carry[0])
     return found
 
@@ -77,7 +79,7 @@ def _steps(loss, optimizer):
 def fit_by(study: Study, name: str, choice: Choice, loss: Loss, view: View) -> Theta:
     """An init of a study after the steps of a choice, at least one, on one photograph."""
     marks, (optimizer, _) = [max(1, choice.step)], study.grid[choice.optimizer]
-    return fits(loss, study.init(name), Tasks(view), optimizer, marks, choice.lr)[0]
+    return fits(loss, study.init(name), view, optimizer, marks, choice.lr)[0]
 
 
 # --- what a field shows -----------------------------------------------------------------------
@@ -164,9 +166,9 @@ def ssim_after(
     """
     found = {"right half": [], "other views": []}
     for i in range(tasks.count):
-        task = tasks.take(i)
-        (theta,) = fits(loss, init, task, optimizer, [steps], lr)
-        given, *others = stands(task.each, len(task.each.query.size))
+        each = tasks.take(i).each
+        (theta,) = fits(loss, init, each.support, optimizer, [steps], lr)
+        given, *others = stands(each, len(each.query.size))
         half = int(given.size[1]) // 2
         pair = shown(field, theta, given, sampling), picture(given)
         found["right half"].append(_ssim(*(u[:, half:] for u in pair)))
@@ -199,8 +201,8 @@ class Surfaces(NamedTuple):
     distance: np.ndarray
 
 
-def surfaces(place: str, data: Photographs) -> Surfaces:
-    """The true distances in photographs of a built landmark, on a grid of their pixels."""
+def with_surfaces(place: str, data: Photographs) -> Tasks:
+    """Photographs of a built landmark, each a Split: the photograph; its `Surfaces`."""
     found = []
     for name, size in zip(data.names, data.views.size):
         where, distance = landmarks.depth(place, name)
@@ -209,7 +211,7 @@ def surfaces(place: str, data: Photographs) -> Surfaces:
     filled = np.full((len(found), 3, max(a.shape[1] for a in found)), np.inf, np.float32)
     for whole, a in zip(filled, found):
         whole[:, : a.shape[1]] = a
-    return Surfaces(*np.moveaxis(filled, 1, 0))
+    return Tasks(Split(photograph_tasks(data).each, Surfaces(*np.moveaxis(filled, 1, 0))))
 
 
 def depth_after(
@@ -225,14 +227,12 @@ def depth_after(
     """PSNR in dB of the depth that fits show, with far minus near bound as its peak: (tasks,).
 
     Args:
-        loss: on photographs, descended.
-        tasks: each a Split: the photograph; its `Surfaces`. Where there is no surface, nothing is
-            compared.
+        tasks: as from `with_surfaces`; where there is no surface, nothing is compared.
     """
     found = []
     for i in range(tasks.count):
         view, true = tasks.take(i).each
-        (theta,) = fits(loss, init, Tasks(view), optimizer, [steps], lr)
+        (theta,) = fits(loss, init, view, optimizer, [steps], lr)
         solid = np.isfinite(true.distance)
         seen = look(field, theta, view, (true.row[solid], true.column[solid]), sampling)
         near, far = np.asarray(view.bounds)

@@ -65,30 +65,6 @@ def contenders(
 
 
 # --- photographs that no init has seen ----------------------------------------------------------
-class HeldOut(NamedTuple):
-    """Photographs of a place that no init was trained on, each with others in its light."""
-
-    validation: Tasks  # each a Split: the photograph; others (count, others, ...)
-    test: Tasks
-    sources: dict[str, Photographs]  # "validation", "test": the photographs
-
-
-def load(recipe: Recipe, validation: int, test: int) -> HeldOut:
-    """The photographs that a recipe holds out, at most so many of each split."""
-    sources, found = {}, []
-    for split, limit in dict(validation=validation, test=test).items():
-        sources[split] = recipe.load(split, limit=limit)
-        others = recipe.load(split, part="others", limit=limit)
-        found.append(photograph_tasks(sources[split], others))
-    return HeldOut(*found, sources)
-
-
-def first(place: str, names: Sequence[str], weather: str) -> int:
-    """The first photograph of a place in some weather; the first of all where none is known."""
-    found = known(place, names, "weather")
-    return found.index(weather) if weather in found else 0
-
-
 def known(place: str, names: Sequence[str], what: str) -> list[Any]:
     """What is known of photographs of a built landmark; empty for another place.
 
@@ -98,6 +74,35 @@ def known(place: str, names: Sequence[str], what: str) -> list[Any]:
     if place not in landmarks.LANDMARKS:
         return []
     return [landmarks.table(place)["photos"][name][what] for name in names]
+
+
+class HeldOut(NamedTuple):
+    """Photographs of a place that no init was trained on, each with others in its light."""
+
+    place: str  # a built landmark, or empty
+    validation: Tasks  # each a Split: the photograph; others (count, others, ...)
+    test: Tasks
+    sources: dict[str, Photographs]  # "validation", "test": the photographs
+
+    def known(self, what: str) -> list[Any]:
+        """What is known of the test photographs; see `known`."""
+        return known(self.place, self.sources["test"].names, what)
+
+    def first(self, weather: str) -> int:
+        """The first test photograph in some weather; the first of all where none is known."""
+        found = self.known("weather")
+        return found.index(weather) if weather in found else 0
+
+
+def load(recipe: Recipe, validation: int, test: int) -> HeldOut:
+    """The photographs that a recipe holds out, at most so many of each split."""
+    place = "" if recipe.folder else recipe.options["landmark"]
+    sources, found = {}, []
+    for split, limit in dict(validation=validation, test=test).items():
+        sources[split] = recipe.load(split, limit=limit)
+        others = recipe.load(split, part="others", limit=limit)
+        found.append(photograph_tasks(sources[split], others))
+    return HeldOut(place, *found, sources)
 
 
 # --- what judges a fit ------------------------------------------------------------------------

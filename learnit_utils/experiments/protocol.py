@@ -178,17 +178,21 @@ class Study:
         return {metric: _array(values) for metric, values in kept.items()}
 
     def best(self, name: str) -> dict[str, float]:
-        """ "OPTIMIZER LR" -> the best mean of the first metric on validation tasks, one piece."""
+        """ "OPTIMIZER LR" -> the best mean of the first metric on validation tasks, one piece.
+
+        Minus infinity for fits that diverge.
+        """
         seeds, problem, making = self.contender(name)
         about = dict(init=name, of="best")
-        args = (seeds[0], problem, dict(self.grid), self.validation, self.cap, self.every)
+        args = (seeds[0], problem, _pairs(self.grid), self.validation, self.cap, self.every)
         cost = making + self.cap * _count(self.validation) * len(self.tried())
-        return self._call(about, _best, *args, cost=cost)
+        kept = self._call(about, _best, *args, cost=cost)
+        return {how: -np.inf if value is None else value for how, value in kept.items()}
 
     def outcome(self, name: str) -> "Outcome":
         """Choice and scores of the first seed of an init, kept as one piece: for sweeps."""
         seeds, problem, making = self.contender(name)
-        alone = dict(problem=problem, grid=dict(self.grid), validation=self.validation)
+        alone = dict(problem=problem, grid=_pairs(self.grid), validation=self.validation)
         alone |= dict(test=self._test(0), cap=self.cap, every=self.every)
         about = dict(init=name, of="outcome")
         cost = making + self.cap * _count(self.validation) * len(self.tried())
@@ -196,7 +200,7 @@ class Study:
         return Outcome(Choice(**kept["choice"]), {k: _array(v) for k, v in kept["test"].items()})
 
     def _call(self, about, function, *args, cost):
-        args = (*args, dict(self.metrics), self.key)
+        args = (*args, _pairs(self.metrics), self.key)
         return self.pieces.call(self.name, about, function, *args, cost=cost)
 
     def _test(self, seed: int) -> Tasks | Callable[[], Tasks]:
@@ -256,6 +260,11 @@ def _made(seed: Any) -> Init:
     return Init.of(seed() if callable(seed) else seed)
 
 
+def _pairs(mapping: Mapping) -> tuple:
+    """A mapping of which the order counts: ties go to the first, and so does the choice."""
+    return tuple(mapping.items())
+
+
 def _made_tasks(tasks: Any) -> Tasks:
     return tasks() if callable(tasks) else tasks
 
@@ -267,8 +276,9 @@ def _count(tasks: Any) -> int:
 
 def _progress(seed, problem, optimizer, lr, tasks, steps, every, metrics, key):
     init, tasks = _made(seed), _made_tasks(tasks)
+    key = None if key is None else jax.random.clone(key)  # every fit draws the same
     errors = evaluate.progress(problem, init, tasks, optimizer, lr, steps, every, key)
-    return {name: metric(errors.held_out) for name, metric in metrics.items()}
+    return {name: metric(errors.held_out) for name, metric in metrics}
 
 
 def _kept(values: np.ndarray) -> list:
@@ -299,10 +309,9 @@ def _at_step(seed, problem, optimizer, lr, tasks, step, metrics, key):
 def _best(seed, problem, grid, tasks, cap, every, metrics, key):
     """ "OPTIMIZER LR" -> best mean of the first metric."""
     alone = _alone(seed, dict(problem=problem, grid=grid, validation=tasks, test=tasks), metrics)
-    study = alone(cap=cap, every=every, key=key)
-    metric, found = next(iter(metrics)), {}
+    study, found = alone(cap=cap, every=every, key=key), {}
     for optimizer, lr in study.tried():
-        values = study.curve("init", optimizer, lr)[metric]
+        values = study.curve("init", optimizer, lr)[study._first_metric]
         found[f"{optimizer} {lr:g}"] = _kept(np.nanmax(values, initial=-np.inf))
     return found
 
@@ -317,7 +326,8 @@ def _outcome(seed, settings, early_stop, metrics, key):
 
 def _alone(seed, settings, metrics) -> Callable[..., Study]:
     """A study of one init, kept nowhere."""
-    return partial(Study, "alone", inits={"init": [seed]}, metrics=metrics, **settings)
+    settings = settings | dict(grid=dict(settings["grid"]), metrics=dict(metrics))
+    return partial(Study, "alone", inits={"init": [seed]}, **settings)
 
 
 def tuned_method(
@@ -335,8 +345,13 @@ def tuned_method(
 
     Returns:
         {"setting", "psnr": values on test tasks}, as JSON.
+
+    Raises:
+        ValueError: no setting has a finite mean on validation.
     """
     validation, test = map(_made_tasks, (validation, test))
-    means = [np.mean(score(validation, setting)) for setting in settings]
-    chosen = settings[int(np.argmax(means))]
+    means = np.array([np.mean(score(validation, setting)) for setting in settings])
+    if not np.isfinite(means).any():
+        raise ValueError(f"settings: expected one with finite scores, none of {len(means)} has")
+    chosen = settings[int(np.where(np.isfinite(means), means, -np.inf).argmax())]
     return dict(setting=dict(chosen), psnr=_kept(score(test, chosen)))

@@ -67,8 +67,7 @@ class Scores:
         """Mean over tasks with its interval, without diverged fits (`diverged` counts them)."""
         values = self.by_task(init, metric)
         good = np.isfinite(values)
-        labels = None if groups is None else [g for g, ok in zip(groups, good) if ok]
-        return interval(values[good], labels)
+        return interval(values[good], _labels(groups, good))
 
     def paired(
         self, init: str, over: str, metric: str | None = None, groups: Sequence | None = None
@@ -76,6 +75,10 @@ class Scores:
         """By how much an init is ahead of another, task by task."""
         gap = self.by_task(init, metric) - self.by_task(over, metric)
         good = np.isfinite(gap)
-        labels = None if groups is None else [g for g, ok in zip(groups, good) if ok]
-        won = float((gap[good] > 0).mean())
-        return Paired(interval(gap[good], labels), won, int((~good).sum()))
+        ahead = interval(gap[good], _labels(groups, good))
+        return Paired(ahead, float((gap[good] > 0).mean()), int((~good).sum()))
+
+
+def _labels(groups: Sequence | None, good: np.ndarray) -> list | None:
+    """The groups of the tasks that are left."""
+    return None if groups is None else [g for g, ok in zip(groups, good, strict=True) if ok]

@@ -1,0 +1,207 @@
+"""Pictures from few views, compared by the one protocol: inits, classical methods, a sweep."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from learnit_utils import baselines
+from learnit_utils.evaluate import Interval, Problem
+from learnit_utils.experiments import classical, scanner
+from learnit_utils.experiments.protocol import (
+    Choice,
+    Contender,
+    Grid,
+    Pieces,
+    Study,
+    tuned_method,
+)
+from learnit_utils.experiments.scores import Scores
+from learnit_utils.experiments.store import Trained
+from learnit_utils.fields import Field
+from learnit_utils.forward.tomography import scan_problem, scan_tasks
+from learnit_utils.tasks import Tasks, regression
+
+FITTER = optax.adam(3e-3)  # of the mean and the matched init, to pictures
+
+
+def counted(views: int) -> str:
+    """A number of views in words.
+
+    >>> counted(1), counted(4)
+    ('1 view', '4 views')
+    """
+    return f"{views} view{'s' * (views != 1)}"
+
+
+def label(init: str, views: int) -> str:
+    """The name of an init in a study of so many views."""
+    return f"{init}, {counted(views)}"
+
+
+# --- inits ------------------------------------------------------------------------------------
+class Entrant(NamedTuple):
+    """An init, or several seeds of it, and the network it is of."""
+
+    seeds: Sequence[Any]  # as in `protocol.Contender`
+    net: Field
+    cost: float = 0  # of making a seed
+
+    def contender(self) -> Contender:
+        """As a study takes it."""
+        return Contender(self.seeds, scan_problem(self.net), self.cost)
+
+
+def random_init(net: Field, keys: Sequence[jax.Array]) -> Entrant:
+    """A network's random init, a seed for every key."""
+    return Entrant([partial(net.init, key) for key in keys], net)
+
+
+def entrants(
+    net: Field,
+    learned: Mapping[str, Trained],
+    images: Tasks,
+    keys: Sequence[jax.Array],
+    keys_random: Sequence[jax.Array],
+    steps: int,
+) -> dict[str, Entrant]:
+    """The inits of the paper's table; what has to be computed is, where a piece is measured.
+
+    Args:
+        net: of the random, the mean and the matched init.
+        learned: name -> learned init; the first is what "matched" and "shuffled" go by.
+        images: image tasks of training, whose mean "mean" is fitted to.
+        keys: of the mean, the matched and the shuffled init.
+        keys_random: one for each seed of the random init.
+        steps: of the fits of the mean and the matched init.
+    """
+    key_mean, key_matched, key_shuffled = keys
+    first, whole, how = next(iter(learned.values())), regression(net), (FITTER, steps)
+    like = (first.theta, images.shared)
+    made = {
+        "mean": (partial(baselines.mean, net, key_mean, whole, images, *how), net),
+        "matched": (partial(baselines.matched, net, key_matched, whole, *like, *how), net),
+        "shuffled": (partial(baselines.shuffled, key_shuffled, first.theta), first.field),
+    } | {name: (w.theta, w.field) for name, w in learned.items()}
+    found = {name: Entrant([seed], its) for name, (seed, its) in made.items()}
+    return {"random": random_init(net, keys_random)} | found
+
+
+# --- the protocol, on scans -------------------------------------------------------------------
+@dataclass(frozen=True)
+class Comparison:
+    """Fits to scans from even angles, chosen on validation images and reported on test images.
+
+    Attributes:
+        validation, test: image tasks.
+        grid, cap, every, pieces: as in `protocol.Study`.
+    """
+
+    validation: Tasks
+    test: Tasks
+    grid: Grid
+    cap: int
+    every: int
+    pieces: Pieces = field(default_factory=Pieces)
+
+    def _scans(self, views: int) -> list[Callable[[], Tasks]]:
+        return [partial(scan_tasks, images, views) for images in (self.validation, self.test)]
+
+    def study(self, name: str, inits: Mapping[str, Entrant], views: int) -> Study:
+        """The study of so many views, in which inits go by `label`; each has its own problem."""
+        named = {label(n, views): init.contender() for n, init in inits.items()}
+        problem = next(iter(named.values())).problem
+        how = dict(cap=self.cap, every=self.every, pieces=self.pieces)
+        return Study(name, problem, named, self.grid, *self._scans(views), **how)
+
+    def classical(self, name: str, method: str, views: int) -> np.ndarray:
+        """PSNR of a method without a network on test images, its setting chosen: (tasks,)."""
+        reconstruct, settings = classical.METHODS[method]
+        args = (partial(classical.psnr, reconstruct), settings, *self._scans(views))
+        about, cost = dict(method=method, views=views), 2 * self.cap  # more than any network's fit
+        return np.array(self.pieces.call(name, about, tuned_method, *args, cost=cost)["psnr"])
+
+
+def together(tables: Iterable[Scores]) -> Scores:
+    """Several tables as one."""
+    return Scores([row for table in tables for row in table.rows])
+
+
+class Lead(NamedTuple):
+    """An init compared with another, task by task."""
+
+    margin: Interval  # of the difference, the other's mean over its seeds
+    won: float  # share of the pairs of a task and a seed of the other
+
+
+def lead(scores: Scores, init: str, over: str) -> Lead:
+    """How an init compares with another; the names may be of different numbers of views."""
+    won = scores.by_task(init) > scores.table(over)
+    return Lead(scores.paired(init, over).interval, float(won.mean()))
+
+
+# --- many views, with noise -------------------------------------------------------------------
+class Course(NamedTuple):
+    """PSNR along fits."""
+
+    every: int  # steps between two looks
+    held_out: np.ndarray  # (marks,) mean on validation scans
+    test: np.ndarray  # (test tasks, marks)
+
+    def within(self, budget: int) -> np.ndarray:
+        """On test scans, at the step within a budget that validation scans choose: (tasks,)."""
+        usable = self.every * np.arange(len(self.held_out)) <= budget
+        return self.test[:, np.nanargmax(self.held_out[usable])]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Fits in the scanner's own basis, from any number of views, with noise.
+
+    Attributes:
+        problem: network -> problem of scans from `scanner.in_basis`.
+        validation, test: image tasks; noise is drawn for all of them at once.
+        key: draws it.
+        grid, cap, pieces: as in `protocol.Study`.
+        every: steps between two looks.
+    """
+
+    problem: Callable[[Field], Problem]
+    validation: Tasks
+    test: Tasks
+    key: jax.Array
+    grid: Grid
+    cap: int
+    every: int
+    pieces: Pieces = field(default_factory=Pieces)
+
+    def _scans(self, make: Callable, views: int, noise: float) -> list[Callable[[], Tasks]]:
+        """Validation and test scans."""
+        each = (self.validation.each, self.test.each)
+        both = Tasks(jax.numpy.concatenate(each), self.test.shared)
+        parts = range(len(each[0])), range(len(each[0]), both.count)
+        key = self.key if noise else None
+        return [partial(make, both, views, noise, key, part) for part in parts]
+
+    def course(
+        self, init: str, entrant: Entrant, views: int, noise: float, chosen: Choice
+    ) -> Course:
+        """The first seed of an init along its fits, by the optimizer and step size chosen."""
+        name, problem = f"{label(init, views)}, noise {noise:g}", self.problem(entrant.net)
+        scans = self._scans(scanner.basis_scans, views, noise)
+        how = dict(cap=self.cap, every=self.every, pieces=self.pieces)
+        study = Study("ct_sweep", problem, {name: entrant.seeds[:1]}, self.grid, *scans, **how)
+        held_out = study.curve(name, chosen.optimizer, chosen.lr)["psnr"]
+        return Course(self.every, held_out, study.course(name, chosen)["psnr"])
+
+    def fbp(self, views: int, noise: float) -> float:
+        """Mean PSNR of filtered backprojection on test images, its window chosen."""
+        method, windows = classical.METHODS["FBP"]
+        scans = self._scans(scanner.noisy_scans, views, noise)
+        args = (partial(classical.psnr, method), windows, *scans)
+        about = dict(method="FBP", views=views, noise=noise)
+        return np.mean(self.pieces.call("ct_sweep", about, tuned_method, *args)["psnr"])
