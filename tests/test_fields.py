@@ -112,7 +112,7 @@ def test_spread_of_pre_activations_follows_the_recursion(width, omega0, scheme):
     def spread(key):
         key, key_x = jax.random.split(key)
         x = jax.random.uniform(key_x, (128, 2), minval=-1.0, maxval=1.0)
-        return jnp.stack([jnp.mean(z**2) for z in field.trace(field.init(key), x)[:-1]])
+        return jnp.stack([jnp.mean(z**2) for z in field.preactivations(field.init(key), x)[:-1]])
 
     measured = jnp.mean(jax.jit(jax.vmap(spread))(jax.random.split(jax.random.key(0), 48)), axis=0)
     error = np.abs(np.asarray(measured) / expected - 1)
@@ -242,17 +242,17 @@ def test_sigmoid_head_stays_in_range():
 @pytest.mark.parametrize(
     ("call", "told"),
     [
-        (lambda: fields.siren(omega0=0.0), "omega0 = 0.0: a finite number > 0"),
-        (lambda: fields.siren(omega0=np.nan), "omega0"),
-        (lambda: fields.siren(hidden_omega0=-1.0), "hidden_omega0"),
-        (lambda: fields.siren(width=0), "width = 0: a whole number >= 1"),
-        (lambda: fields.siren(depth=2.5), "depth = 2.5"),
-        (lambda: fields.siren(scheme="xavier"), "one of code, paper, learnit"),
-        (lambda: fields.siren(head="tanh"), "one of linear, sigmoid"),
-        (lambda: fields.relu(scheme="glorot"), "one of he, lecun"),
-        (lambda: fields.fourier(sigma=np.inf), "sigma"),
-        (lambda: fields.posenc(frequencies=0), "frequencies"),
-        (lambda: fields.build("mlp"), "one of siren, relu, fourier, posenc"),
+        (lambda: fields.siren(omega0=0.0), "omega0 = 0.0: expected a finite number > 0"),
+        (lambda: fields.siren(omega0=np.nan), "omega0 = nan: expected a finite number > 0"),
+        (lambda: fields.siren(hidden_omega0=-1.0), "hidden_omega0 = -1.0: expected a finite number > 0"),
+        (lambda: fields.siren(width=0), "width = 0: expected an integer >= 1"),
+        (lambda: fields.siren(depth=2.5), "depth = 2.5: expected an integer >= 1"),
+        (lambda: fields.siren(scheme="xavier"), "scheme = 'xavier': expected one of code, paper, learnit"),
+        (lambda: fields.siren(head="tanh"), "head = 'tanh': expected one of linear, sigmoid"),
+        (lambda: fields.relu(scheme="glorot"), "scheme = 'glorot': expected one of he, lecun"),
+        (lambda: fields.fourier(sigma=np.inf), "sigma = inf: expected a finite number > 0"),
+        (lambda: fields.posenc(frequencies=0), "frequencies = 0: expected a finite number > 0"),
+        (lambda: fields.build("mlp"), "kind = 'mlp': expected one of siren, relu, fourier, posenc"),
     ],
 )
 def test_bad_settings_are_named(call, told):

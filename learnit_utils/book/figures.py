@@ -47,15 +47,22 @@ def page_html(fig: Figure, alt: str, caption: str = "") -> str:
     return f'{_SWITCH}\n<figure class="learnit-figure" tabindex="0">{images}{caption}</figure>'
 
 
-def show(fig: Figure, alt: str, caption: str = "") -> None:
+def show(fig: Figure, alt: str = "", caption: str = "") -> None:
     """Display a figure with a text for those who cannot see it, light and dark, and close it.
 
     Args:
         fig: a matplotlib figure drawn in the book's style.
-        alt: what the figure shows, in a sentence.
+        alt: what the figure shows, in a sentence; the figure's own label unless given.
         caption: the sentence that reads it, under the figure.
+
+    Raises:
+        ValueError: no text for those who cannot see it.
     """
     from IPython.display import display
+
+    alt = alt or fig.get_label()
+    if not alt:
+        raise ValueError("alt: expected a sentence that says what the figure shows")
 
     page = page_html(fig, alt, caption)
     display({"text/html": page, "image/png": _encode(fig, "PNG"), "text/plain": alt}, raw=True)

@@ -149,6 +149,12 @@ def claim(id: str, statement: str, holds: bool, kind: str = "finding") -> None:
         raise LawError(f"{id}: {statement}: does not hold")
 
 
+def claims(found: Mapping[str, tuple[str, bool]], kind: str = "finding") -> None:
+    """Report several claims of one kind, id -> (statement, holds); see `claim`."""
+    for id, (statement, holds) in found.items():
+        claim(id, statement, holds, kind)
+
+
 def table(head: list[str], rows: list[list], note: str = ""):
     """A table for the page, with a paragraph under it.
 

@@ -112,7 +112,7 @@ class Results(Pieces):
 
     def _kept(self, study: str, key: str) -> dict | None:
         path = self._place(study, key)
-        return json.loads(path.read_text("utf8")) if path.exists() else None
+        return _piece(path, key) if path.exists() else None
 
     def _measured(self, study, key, about, measure) -> dict:
         """Measure a piece, unless another process of the same folder is doing so: then wait."""
@@ -131,11 +131,9 @@ class Results(Pieces):
     # --- shipped files ------------------------------------------------------------------------
     def _study(self, study: str) -> dict:
         if study not in self._shipped:
-            try:
-                text = shipped.read(f"{study}.json", "results").decode()
-            except _files.FileError:
-                return dict(pieces={})
-            self._shipped[study] = _unpacked(json.loads(text))
+            name, ships = f"{study}.json", shipped.manifest("results")
+            found = json.loads(shipped.read(name, "results")) if name in ships else dict(pieces={})
+            self._shipped[study] = _unpacked(found)
         return self._shipped[study]
 
     def _certified(self, study, key, about, measure, cost) -> dict:
@@ -214,7 +212,8 @@ class Results(Pieces):
             )
             what = ", ".join(f"{k} {v}" for k, v in sample.about.items())
             main = self.sources(study)[0]
-            where = "this run" if self.measured_now(study) else "shipped"
+            where = dict(run="this run", book="shipped", recertify="shipped")
+            where = where.get(self.choice, "a folder")
             when = f"{main['date']}, commit {main['commit'] or 'unknown'}"
             pieces = len(self._asked[study])
             rows.append([study, pieces, f"{where}: {when}", what, f"{sample.difference:.1g}"])
@@ -223,20 +222,32 @@ class Results(Pieces):
 
 
 def difference(kept: Any, now: Any) -> float:
-    """How far two values of a piece are apart: the largest difference of means of their arrays."""
-    if isinstance(kept, Mapping):
-        if kept.keys() != now.keys():
-            return float("inf")
+    """How far two values of a piece are apart: the largest difference of means of their arrays.
+
+    Infinite where they differ in anything but numbers.
+    """
+    if isinstance(kept, Mapping) and isinstance(now, Mapping) and kept.keys() == now.keys():
         return max((difference(kept[k], now[k]) for k in kept), default=0.0)
-    if isinstance(kept, str) or kept is None:
-        return 0.0 if kept == now else float("inf")
-    a, b = (np.array(v, object).astype(np.float64) for v in (kept, now))
-    if a.shape != b.shape:
+    try:
+        a, b = (_numbers(v) for v in (kept, now))
+    except (TypeError, ValueError):
+        pairs = isinstance(kept, list) and isinstance(now, list) and len(kept) == len(now)
+        if not pairs:
+            return 0.0 if kept == now else float("inf")
+        return max(map(difference, kept, now), default=0.0)
+    if a.shape != b.shape or not (np.isfinite(a) == np.isfinite(b)).all():
         return float("inf")
-    if not (np.isfinite(a) == np.isfinite(b)).all():
-        return float("inf")
-    gap = np.where(np.isfinite(a), a - b, 0.0)
+    good = np.isfinite(a)
+    gap = a[good] - b[good]
     return float(max(abs(gap.mean()), np.median(np.abs(gap)))) if gap.size else 0.0
+
+
+def _numbers(value: Any) -> np.ndarray:
+    """Nested lists of numbers as an array, with nan for None."""
+    found = np.array(value, object)
+    if any(isinstance(v, str | Mapping | list) for v in found.flat):
+        raise TypeError("not numbers")
+    return found.astype(np.float64)
 
 
 def _without_samples(found: Mapping) -> dict:
@@ -260,14 +271,31 @@ def ship(folder: str | Path, into: Path | None = None) -> Path:
     folder = Path(folder)
     try:
         keys = json.loads((folder / INDEX).read_text("utf8"))
-        entries = [json.loads((folder / f"{k[:32]}.json").read_text("utf8")) for k in keys]
     except (OSError, ValueError):
-        raise ResultsError(f"{folder}: no pieces of a run there") from None
+        keys = None
+    if not isinstance(keys, list) or not keys:
+        raise ResultsError(f"{folder}: no pieces of a run there")
+    entries = [_piece(folder / f"{str(key)[:32]}.json", key) for key in keys]
     text = json.dumps(_packed(folder.name, entries), ensure_ascii=False) + "\n"
     into = into or shipped.ROOT / "results"
     seconds = sum(e["seconds"] or 0 for e in entries)
     _files.enter(into, f"{folder.name}.json", text.encode(), pieces=len(entries), seconds=seconds)
     return into / f"{folder.name}.json"
+
+
+def _piece(path: Path, key: str) -> dict:
+    """A kept piece.
+
+    Raises:
+        ResultsError: something else is in its place.
+    """
+    try:
+        entry = json.loads(path.read_text("utf8"))
+        if entry["key"] == key and {"about", "value", "seconds", "provenance"} <= entry.keys():
+            return entry
+    except (OSError, ValueError, TypeError, KeyError):
+        pass
+    raise ResultsError(f"{path}: not the piece that belongs there; remove it")
 
 
 def _packed(study: str, entries: list[dict]) -> dict:

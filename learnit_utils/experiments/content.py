@@ -15,11 +15,11 @@ import dis
 import functools
 import hashlib
 import importlib.util
-import json
+import inspect
 import linecache
 import sys
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from learnit_utils.experiments import _sources
 from learnit_utils.fields import KINDS, Field
-
-PACKAGE = "learnit_utils"
-
-Names = frozenset[tuple[str, str]]  # (module, name) of definitions of the package
 
 
 def digest(*things: Any) -> str:
@@ -43,15 +40,7 @@ def digest(*things: Any) -> str:
     Raises:
         TypeError: something whose content is unknown.
     """
-    return _hashed(_describe(things, ()))
-
-
-def _hashed(description: Any) -> str:
-    return hashlib.sha256(_text(description).encode("utf8", "surrogatepass")).hexdigest()
-
-
-def _text(description: Any) -> str:
-    return json.dumps(description, ensure_ascii=False)
+    return _sources.hashed(_describe(things, ()))
 
 
 # --- values -----------------------------------------------------------------------------------
@@ -66,7 +55,7 @@ def _describe(x: Any, inside: tuple) -> Any:
     if isinstance(x, jax.Array | np.ndarray | np.generic):
         return _array(x, inside)
     if isinstance(x, Field) and x.spec is not None and x.spec.get("kind") in KINDS:
-        source = _package_source(KINDS[x.spec["kind"]].__module__, x.spec["kind"])
+        source = _sources.source(KINDS[x.spec["kind"]].__module__, x.spec["kind"])
         return ["field", _describe(dict(x.spec), inside), source]
     if isinstance(x, Mapping):
         return [
@@ -99,7 +88,7 @@ def _describe(x: Any, inside: tuple) -> Any:
 
 
 def _sorted(descriptions: Iterable) -> list:
-    return sorted(descriptions, key=_text)
+    return sorted(descriptions, key=_sources.text_of)
 
 
 def _name(x) -> str:
@@ -115,17 +104,19 @@ def _array(x, inside: tuple) -> list:
 
 def _type(cls: type, inside: tuple) -> Any:
     """A class: one of this package by its source, one of a notebook by its methods."""
-    if _in_package(cls.__module__):
-        return [_name(cls), _package_source(cls.__module__, cls.__qualname__.partition(".")[0])]
+    if _sources.in_package(cls.__module__):
+        return [_name(cls), _sources.source(cls.__module__, cls.__qualname__.partition(".")[0])]
     if _in_library(cls.__module__):
         return ["class", _name(cls)]
     if id(cls) in inside:
         return ["again", cls.__qualname__]
     inside, own = (*inside, id(cls)), {}
     for name, value in vars(cls).items():
-        value = getattr(value, "fget", getattr(value, "__func__", value))  # property, classmethod
-        written = isinstance(value, types.FunctionType) and value.__module__ == cls.__module__
-        if written and value.__code__.co_filename != "<string>":  # not made by dataclass
+        for part in ("fget", "func", "__func__"):  # of a property, cached property, class method
+            value = getattr(value, part, value)
+        f = inspect.unwrap(value) if callable(value) else None
+        written = isinstance(f, types.FunctionType) and f.__module__ == cls.__module__
+        if written and f.__code__.co_filename != "<string>":  # not made by dataclass
             own[name] = value
     bases = [_type(base, inside) for base in cls.__bases__]
     return [_name(cls), bases, _describe(own, inside)]
@@ -163,12 +154,12 @@ def _function(f: types.FunctionType, inside: tuple) -> Any:
     if _in_library(module):
         return ["library", module, code.co_qualname, _sorted(closed.items())]
     own = _own_node(f)
-    if _in_package(module):
-        used = _package_source(module, code.co_qualname.partition(".")[0], own)
+    if _sources.in_package(module):
+        used = _sources.source(module, code.co_qualname.partition(".")[0], own)
     else:
         used = _sorted(_globals(f, own, inside).items())
     defaults = [_describe(v, inside) for v in (f.__defaults__, f.__kwdefaults__)]
-    return ["function", _plain(own), used, _sorted(closed.items()), defaults]
+    return ["function", _sources.plain(own), used, _sorted(closed.items()), defaults]
 
 
 def _own_node(f: types.FunctionType) -> ast.AST:
@@ -183,9 +174,8 @@ def _own_node(f: types.FunctionType) -> ast.AST:
     args = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     found = [n for n in _functions_of(text) if _begins(n) == (code.co_firstlineno, code.co_name)]
     found = [n for n in found if _arguments(n) == args]
-    if len(found) > 1:  # lambdas of one line: by the place of what they return
-        returned = [p for p in code.co_positions() if None not in p][-1]
-        found = [n for n in found if returned == _place(getattr(n, "body", None))]
+    if len(found) > 1:  # lambda expressions in one line
+        found = [n for n in found if _place(n.body) == _span(code)]
     if len(found) != 1:
         raise TypeError(f"{_name(f)}: its source is not to be had")
     return found[0]
@@ -194,7 +184,7 @@ def _own_node(f: types.FunctionType) -> ast.AST:
 @functools.lru_cache(maxsize=256)
 def _functions_of(text: str) -> list[ast.AST]:
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
-    return [n for n in ast.walk(_bare(ast.parse(text))) if isinstance(n, kinds)]
+    return [n for n in ast.walk(_sources.bare(ast.parse(text))) if isinstance(n, kinds)]
 
 
 def _begins(node: ast.AST) -> tuple[int, str]:
@@ -207,16 +197,20 @@ def _arguments(node: ast.AST) -> tuple[str, ...]:
     return tuple(arg.arg for arg in (*a.posonlyargs, *a.args, *a.kwonlyargs))
 
 
-def _place(node: Any) -> tuple | None:
-    """As in `code.co_positions`."""
-    if not isinstance(node, ast.AST):
-        return None
-    return node.lineno, node.end_lineno, node.col_offset, node.end_col_offset
+def _place(node: ast.expr) -> tuple:
+    """First and last (line, column) of an expression."""
+    return (node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset)
+
+
+def _span(code: types.CodeType) -> tuple:
+    """First and last (line, column) of what a lambda expression computes."""
+    known = [p for p in code.co_positions() if None not in p and p[2:] != (0, 0)]
+    return min((p[0], p[2]) for p in known), max((p[1], p[3]) for p in known)
 
 
 def _globals(f: types.FunctionType, own: ast.AST, inside: tuple) -> dict[str, Any]:
     """The globals that a notebook's function names, by their content."""
-    found, attributes = {}, _attributes([own])
+    found, attributes = {}, _sources.attributes_in([own])
     for name in sorted(_global_names(f.__code__) & f.__globals__.keys()):
         value = f.__globals__[name]
         if isinstance(value, types.ModuleType):
@@ -235,20 +229,16 @@ def _global_names(code: types.CodeType) -> set[str]:
 
 def _module(name: str, taken: Iterable[str | None]) -> Any:
     """What is taken from a module; None for all of it."""
-    if not _in_package(name):
+    if not _sources.in_package(name):
         return ["module", name]
-    return ["module", name, [[n, _package_source(name, n)] for n in taken]]
-
-
-def _in_package(module: str | None) -> bool:
-    return (module or "").partition(".")[0] == PACKAGE
+    return ["module", name, [[n, _sources.source(name, n)] for n in taken]]
 
 
 @cache
 def _in_library(module: str | None) -> bool:
     """Whether a module is Python's or installed, rather than a notebook, a script or beside one."""
     top = (module or "").partition(".")[0]
-    if top in ("", "__main__") or top == PACKAGE:
+    if top in ("", "__main__") or top == _sources.PACKAGE:
         return False
     if top in sys.stdlib_module_names:
         return True
@@ -259,169 +249,3 @@ def _in_library(module: str | None) -> bool:
     places = (spec.origin, *(spec.submodule_search_locations or ())) if spec else ()
     installed = {"site-packages", "dist-packages"}
     return any(installed & set(Path(place or "").parts) for place in places)
-
-
-# --- the sources of the package -----------------------------------------------------------------
-def _bare(tree: ast.AST) -> ast.AST:
-    """A syntax tree without docstrings; comments are not in it."""
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        first = body[0] if isinstance(body, list) and body else None
-        text = first.value if isinstance(first, ast.Expr) else None
-        if isinstance(text, ast.Constant) and isinstance(text.value, str):
-            node.body = body[1:] or [ast.Pass()]
-    return tree
-
-
-def _plain(node: Any) -> Any:
-    """A syntax tree as JSON, the same by every version of Python."""
-    if isinstance(node, ast.AST):
-        parts = [
-            (k, v) for k, v in ast.iter_fields(node) if k not in ("ctx", "kind", "type_comment")
-        ]
-        return [
-            type(node).__name__,
-            *([k, _plain(v)] for k, v in parts if v is not None and v != []),
-        ]
-    return [*map(_plain, node)] if isinstance(node, list) else repr(node)
-
-
-@cache
-def _definitions(module: str) -> dict[str, list[ast.stmt]]:
-    """The statements of a module of the package by the names that they define or change."""
-    found: dict[str, list[ast.stmt]] = {}
-    for node in _tree(module).body:
-        if not isinstance(node, ast.Import | ast.ImportFrom):
-            for name in _bound(node) | (_changed(node) & found.keys()):
-                found.setdefault(name, []).append(node)
-    return found
-
-
-@cache
-def _tree(module: str) -> ast.Module:
-    origin = importlib.util.find_spec(module).origin
-    return _bare(ast.parse(Path(origin).read_text("utf8")))
-
-
-DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-
-
-def _bound(node: ast.stmt) -> set[str]:
-    """The names that a statement of a module defines."""
-    if isinstance(node, DEFINITIONS):
-        return {node.name}
-    names = {n.name for n in ast.walk(node) if isinstance(n, DEFINITIONS)}
-    stored = (n for n in ast.walk(node) if isinstance(n, ast.Name))
-    return names | {n.id for n in stored if isinstance(n.ctx, ast.Store)}
-
-
-def _changed(node: ast.stmt) -> set[str]:
-    """The names whose values a statement may change: X[k] = v, X.add(v), @X.defjvp."""
-    if isinstance(node, DEFINITIONS):
-        decorators = (getattr(d, "func", d) for d in node.decorator_list)
-        return {_root(d) for d in decorators if isinstance(d, ast.Attribute)} - {node.name}
-    targets = (getattr(n, "targets", ()) for n in ast.walk(node))
-    roots = {_root(target) for several in targets for target in several}
-    if isinstance(node, ast.Expr):
-        roots |= {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-    return roots
-
-
-def _root(node: ast.AST) -> str:
-    """X of X.a[b].c."""
-    while not isinstance(node, ast.Name) and hasattr(node, "value"):
-        node = node.value
-    return getattr(node, "id", "")
-
-
-def _imports(tree: ast.AST) -> Iterator[tuple[str, tuple[str, str | None]]]:
-    """Local name, (module of the package, name in it or None for the module itself)."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and _in_package(node.module):
-            for alias in node.names:
-                inner = f"{node.module}.{alias.name}"
-                what = (inner, None) if _is_module(inner) else (node.module, alias.name)
-                yield alias.asname or alias.name, what
-
-
-@cache
-def _is_module(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
-
-
-def _attributes(nodes: Iterable[ast.AST]) -> dict[str, set[str | None]]:
-    """Name -> the attributes taken of it; None where it stands by itself."""
-    taken: dict[str, set[str | None]] = {}
-    below = [n for node in nodes for n in ast.walk(node)]
-    owners = {id(n.value) for n in below if isinstance(n, ast.Attribute)}
-    for n in below:
-        if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name):
-            taken.setdefault(n.value.id, set()).add(n.attr)
-        elif isinstance(n, ast.Name) and id(n) not in owners:
-            taken.setdefault(n.id, set()).add(None)
-    return taken
-
-
-@cache
-def _references(module: str, name: str) -> Names:
-    """The definitions of the package that one of them refers to."""
-    nodes = _definitions(module).get(name)
-    if nodes is not None:
-        return _referred(module, nodes) - {(module, name)}
-    where, what = dict(_imports(_tree(module))).get(name, (f"{module}.{name}", None))
-    if what is not None:  # handed on from there
-        return frozenset({(where, what)})
-    return _whole(where) if _is_module(where) else frozenset()
-
-
-def _referred(module: str, nodes: Iterable[ast.AST]) -> Names:
-    """The definitions of the package that some nodes of a module refer to."""
-    definitions, imports = _definitions(module), dict(_imports(_tree(module)))
-    imports |= {k: v for node in nodes for k, v in _imports(node)}
-    found: set[tuple[str, str]] = set()
-    for used, attributes in _attributes(nodes).items():
-        if used == "__path__":  # whoever walks over a room may use all that is in it
-            found |= _room(module)
-        elif used in definitions:
-            found.add((module, used))
-        elif used in imports:
-            where, what = imports[used]
-            taken = {what} if what else attributes
-            found |= {(where, n) for n in taken if n is not None}
-            found |= _whole(where) if None in taken else frozenset()
-            found |= _room(where) if "__path__" in taken else frozenset()
-    return frozenset(found)
-
-
-def _whole(module: str) -> Names:
-    return frozenset((module, name) for name in _definitions(module))
-
-
-def _room(module: str) -> Names:
-    """All definitions in the modules of a room."""
-    places = importlib.util.find_spec(module).submodule_search_locations or ()
-    files = sorted({p.stem for place in places for p in Path(place).glob("*.py")} - {"__init__"})
-    return frozenset().union(*(_whole(f"{module}.{name}") for name in files))
-
-
-@cache
-def _package_source(module: str, name: str | None, own: ast.AST | None = None) -> str:
-    """Digest of a definition and all that it refers to.
-
-    Args:
-        name: None for a whole module.
-        own: a function, if the name is not that of a definition: a lambda expression.
-    """
-    todo = {(module, name)} if name else set(_whole(module))
-    if own is not None and name not in _definitions(module):
-        todo |= _referred(module, [own])
-    seen: set[tuple[str, str]] = set()
-    while todo:
-        here = todo.pop()
-        seen.add(here)
-        todo |= _references(*here) - seen
-    found = [[what, _plain(_definitions(where).get(what, []))] for where, what in sorted(seen)]
-    return _hashed(_sorted(found))

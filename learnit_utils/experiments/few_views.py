@@ -22,7 +22,7 @@ from learnit_utils.experiments.protocol import (
 )
 from learnit_utils.experiments.scores import Scores
 from learnit_utils.experiments.store import Trained
-from learnit_utils.fields import Field
+from learnit_utils.fields import Field, Theta
 from learnit_utils.forward.tomography import scan_problem, scan_tasks
 from learnit_utils.tasks import Tasks, regression
 
@@ -58,7 +58,11 @@ class Entrant(NamedTuple):
 
 def random_init(net: Field, keys: Sequence[jax.Array]) -> Entrant:
     """A network's random init, a seed for every key."""
-    return Entrant([partial(net.init, key) for key in keys], net)
+    return Entrant([partial(_drawn, net, key) for key in keys], net)
+
+
+def _drawn(net: Field, key: jax.Array) -> Theta:
+    return net.init(jax.random.clone(key))  # a seed is drawn anew for every piece
 
 
 def entrants(

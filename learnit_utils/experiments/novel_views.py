@@ -1,29 +1,30 @@
 """Novel views: fields fitted to a few photographs of an object, and what they show from elsewhere.
 
-The inits of such a study, the pictures of a fitted field, and what is asked of them. Tasks are
-those of `photometric.object_tasks(support, query)`; what chooses and reports is `protocol.Study`.
+The inits of such a study, its fits, and what is asked of them. Tasks are those of
+`photometric.object_tasks(support, query)`; what chooses and reports is `protocol.Study`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from learnit_utils import baselines, evaluate, tasks
 from learnit_utils.evaluate import ADAM
-from learnit_utils.experiments.protocol import Choice, Study
-from learnit_utils.fields import Field, Theta
-from learnit_utils.forward import photometric, rendering
-from learnit_utils.forward.photometric import Camera, Views
-from learnit_utils.forward.rendering import Rendering, Sampling
+from learnit_utils.experiments.protocol import Choice, Contender, Study
+from learnit_utils.experiments.scores import Scores
+from learnit_utils.experiments.studio import Studio
+from learnit_utils.fields import Theta
+from learnit_utils.forward import photometric
+from learnit_utils.forward.photometric import Views
 from learnit_utils.inner import Init
 from learnit_utils.metrics import decibel
-from learnit_utils.signals.transforms import resize, unit
+from learnit_utils.signals.transforms import unit
 from learnit_utils.tasks import Split, Tasks
 
 # Held-out PSNR in dB from one view, on ShapeNet: Tancik et al. 2021, Table 4. Only the last row is
@@ -42,55 +43,6 @@ def published(name: str, kind: str) -> dict[str, Any]:
     sure = "widely quoted" if name == "mv" else "quoted from memory, unchecked"
     source = f"Tancik 2021, Table 4, ShapeNet; {sure}"
     return dict(paper=PUBLISHED[name][kind], source=source)
-
-
-# --- pictures of fields -----------------------------------------------------------------------
-@dataclass(frozen=True)
-class Studio:
-    """How pictures of fields are taken.
-
-    Attributes:
-        field: the network.
-        camera: of the objects, `shared` of their tasks.
-        size: pixels of a side that are rendered.
-        samples: per ray.
-        shown: pixels of a side of the colours, resampled if given.
-    """
-
-    field: Field
-    camera: Camera
-    size: int
-    samples: int
-    shown: int | None = None
-
-    def picture(
-        self, theta: Theta, pose: jax.Array, density: str, samples: int | None = None
-    ) -> Rendering:
-        """A field seen by the camera at a pose (4, 4).
-
-        Args:
-            density: as in `rendering.density_and_colour`.
-            samples: per ray; the studio's unless given.
-
-        Returns:
-            Leading axes (size, size); those of the colour (shown, shown) if that is given.
-        """
-        sampling = Sampling(samples or self.samples, density)
-        seen = _picture(self.field, theta, pose, self.camera, self.size, sampling)
-        if self.shown is None:
-            return seen
-        return seen._replace(colour=resize(np.asarray(seen.colour), self.shown))
-
-
-@partial(jax.jit, static_argnums=(0, 4, 5))
-def _picture(field, theta, pose, camera, size, sampling):
-    rays = photometric.object_rays(pose, camera, (size, size))
-    return rendering.render(field, theta, rays, sampling)
-
-
-def mixed(a: Any, b: Any, share: float) -> Any:
-    """Weights between those of two networks, entry by entry: (1 - share) a + share b."""
-    return jax.tree.map(lambda p, q: (1 - share) * p + share * q, a, b)
 
 
 # --- inits ------------------------------------------------------------------------------------
@@ -118,11 +70,31 @@ def matched(
     Source: Tancik et al. 2021, section 4.1.
     """
     theta, begin = Init.of(init).theta, studio.field.init(jax.random.clone(key))
-    shown = jnp.stack([studio.picture(theta, pose, density).colour for pose in poses])
-    task = Tasks(Views(jnp.round(255 * shown).astype(jnp.uint8), poses), studio.camera)
+    shown = np.stack([studio.picture(theta, pose, density).colour for pose in poses])
+    task = Tasks(Views(jnp.asarray(np.uint8(np.round(255 * shown))), poses), studio.camera)
     forward = photometric.object_pixels(rays, studio.samples, density)
     loss = tasks.regression(studio.field, forward)
     return evaluate.fit(loss, begin, task, ADAM, steps, lr=lr)
+
+
+def kept_init(study: Study, name: str, like: Theta) -> Theta:
+    """The first seed of an init that takes long to make, to four digits, kept as a piece.
+
+    Args:
+        study: among whose pieces it is kept, as a study of its own.
+        name: of the init; its first seed is a function of no arguments.
+        like: other weights of the same field.
+    """
+    (make, *_), _, cost = study.contender(name)
+    where = f"{study.name}_{name}"
+    values = study.pieces.call(where, dict(init=name), _numbers, make, cost=cost)
+    return jax.flatten_util.ravel_pytree(like)[1](jnp.asarray(values, jnp.float32))
+
+
+def _numbers(make):
+    """The weights that a function makes, one after the other."""
+    flat = jax.flatten_util.ravel_pytree(Init.of(make()).theta)[0]
+    return [float(f"{value:.4g}") for value in np.asarray(flat, np.float64)]
 
 
 def shuffled(key: jax.Array, init: Any) -> Theta:
@@ -136,7 +108,8 @@ def derived(
     key_matched: jax.Array,
     key_shuffled: jax.Array,
     match: Callable[[jax.Array, Any], Theta],
-) -> dict[str, list[Callable]]:
+    cost: float,
+) -> dict[str, Contender]:
     """Seeds of the matched and the shuffled init, made of learned ones when they are needed.
 
     Args:
@@ -144,20 +117,19 @@ def derived(
         seeds: how many are made of each.
         key_matched, key_shuffled: every seed has a key that is folded from these.
         match: (key, init) -> weights, as `matched` with its other arguments given.
+        cost: of making a matched init, in steps.
 
     Returns:
-        "matched", "shuffled" -> functions of no arguments, as a `Study` takes them.
+        "matched", "shuffled" -> contenders of a `Study`.
     """
-    made: dict[str, list[Callable]] = dict(matched=[], shuffled=[])
-    for seed in range(seeds):
-        init = learned[min(seed, len(learned) - 1)]
-        for name, key, make in (
-            ("matched", key_matched, match),
-            ("shuffled", key_shuffled, shuffled),
-        ):
-            own = jax.random.fold_in(jax.random.clone(key), seed)
-            made[name].append(partial(make, own, init))
-    return made
+
+    def made(make, key):
+        keys = (jax.random.fold_in(jax.random.clone(key), seed) for seed in range(seeds))
+        likes = (learned[min(seed, len(learned) - 1)] for seed in range(seeds))
+        return [partial(make, own, like) for own, like in zip(keys, likes)]
+
+    both = Contender(made(match, key_matched), cost=cost), made(shuffled, key_shuffled)
+    return dict(matched=both[0], shuffled=Contender(both[1]))
 
 
 def best_choices(study: Study, variants: Mapping[str, Any]) -> dict[str, Choice]:
@@ -173,18 +145,23 @@ def best_choices(study: Study, variants: Mapping[str, Any]) -> dict[str, Choice]
 
 
 # --- fits and what they are asked -------------------------------------------------------------
-def fitted(study: Study, name: str, choice: Choice, tasks: Tasks, index: int) -> Theta:
+def fitted(
+    study: Study, name: str, choice: Choice, tasks: Tasks, index: int, init: Any = None
+) -> Theta:
     """The weights of an init's first seed after its chosen steps on one of some tasks.
 
     On test tasks of the study this is the very fit whose score is in its table (`Study.at`): it
     draws the same.
+
+    Args:
+        init: the init itself, where it is known already; the study's unless given.
     """
     problem = study.contender(name).problem
     optimizer, _ = study.grid[choice.optimizer]
     key = evaluate.task_keys(tasks, study.key)[index]
     run = _fit(problem.loss, problem.resample, optimizer)
-    theta, task = study.init(name).theta, tasks.take(index)
-    return run(theta, task, key, jnp.float32(choice.lr), choice.step)
+    theta = (study.init(name) if init is None else Init.of(init)).theta
+    return run(theta, tasks.take(index), key, jnp.float32(choice.lr), choice.step)
 
 
 @lru_cache(maxsize=32)
@@ -204,6 +181,24 @@ def _fit(loss, resample, optimizer):
         return jax.lax.fori_loop(0, steps, body, carry)[0]
 
     return jax.jit(run)
+
+
+def endings(study: Study) -> dict[tuple[str, str, float], np.ndarray]:
+    """(init, optimizer, step size) -> the first metric at the cap, mean over tasks: (seeds,).
+
+    For every init and the whole grid: nothing is chosen.
+    """
+    found = {}
+    for how in study.tried():
+        choice = Choice(*how, study.cap, at_edge=False, value=np.nan)
+        scores = study.score(dict.fromkeys(study.inits, choice))
+        found |= {(name, *how): scores.by_seed(name) for name in study.inits}
+    return found
+
+
+def renamed(scores: Scores, names: Mapping[str, str]) -> Scores:
+    """The same scores under other names of the inits."""
+    return Scores([row._replace(init=names[row.init]) for row in scores.rows])
 
 
 def white_psnr(objects: Tasks) -> np.ndarray:

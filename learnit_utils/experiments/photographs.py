@@ -51,9 +51,8 @@ def fits(
         marks: numbers of steps, ascending.
         lr: a factor on its updates.
     """
-    theta = Init.of(init).theta
-    carry, run = (theta, optimizer.init(theta)), _steps(loss, optimizer)
-    found = []
+    begin, run = _steps(loss, optimizer)
+    carry, found = begin(Init.of(init).theta), []
     for begin, end in zip([0, *marks], marks):
         carry = run(carry, Tasks(Split(view, ())), jnp.float32(lr), begin, end)
         found.append(carry[0])
@@ -62,7 +61,10 @@ def fits(
 
 @lru_cache(maxsize=32)
 def _steps(loss, optimizer):
-    """(carry, task, lr, begin, end) -> carry: steps begin ... end - 1 of a fit."""
+    """theta -> carry; and (carry, task, lr, begin, end) -> carry, steps begin ... end - 1."""
+
+    def begin(theta):
+        return theta, optimizer.init(theta)
 
     def run(carry, task, lr, begin, end):
         def step(i, carry):
@@ -73,7 +75,7 @@ def _steps(loss, optimizer):
 
         return jax.lax.fori_loop(begin, end, step, carry)
 
-    return jax.jit(run)
+    return jax.jit(begin), jax.jit(run)
 
 
 def fit_by(study: Study, name: str, choice: Choice, loss: Loss, view: View) -> Theta:
@@ -139,10 +141,15 @@ def picture(view: View) -> np.ndarray:
     return unit(view.pixels[: high * wide]).reshape(high, wide, 3)
 
 
-def stands(task: Split, others: int) -> list[View]:
+def views(several: View) -> list[View]:
+    """Photographs (count, ...) one by one, as NumPy arrays."""
+    leaves = [np.asarray(leaf) for leaf in several]
+    return [View(*(leaf[i] for leaf in leaves)) for i in range(len(several.size))]
+
+
+def stands(each: Split, others: int) -> list[View]:
     """A photograph and at most so many others in its light."""
-    count = min(others, len(task.query.size))
-    return [task.support, *(View(*(leaf[i] for leaf in task.query)) for i in range(count))]
+    return [View(*map(np.asarray, each.support)), *views(each.query)[:others]]
 
 
 # --- structure and depth, as pieces of a study ----------------------------------------------------
@@ -159,11 +166,7 @@ def ssim_after(
     steps: int,
     sampling: Sampling,
 ) -> dict[str, list]:
-    """SSIM of photographs after fits by a loss.
-
-    Returns:
-        metric -> (tasks,): of the right half; of other views in the same light, their mean.
-    """
+    """SSIM after fits by a loss: "right half", "other views" (their mean) -> (tasks,)."""
     found = {"right half": [], "other views": []}
     for i in range(tasks.count):
         each = tasks.take(i).each
@@ -189,7 +192,8 @@ def similarity(study: Study, field: Field, choice: Choice, sampling: Sampling) -
             how = (study.problem.loss, study.test, optimizer, choice.lr, choice.step, sampling)
             args = (study.name, about, ssim_after, field, init, *how)
             for metric, values in study.pieces.call(*args, cost=cost).items():
-                rows += [Row(name, seed, i, metric, v) for i, v in enumerate(values)]
+                numbers = np.array(values, np.float64)  # None becomes nan
+                rows += [Row(name, seed, i, metric, float(v)) for i, v in enumerate(numbers)]
     return Scores(rows)
 
 

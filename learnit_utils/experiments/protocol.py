@@ -24,6 +24,7 @@ from learnit_utils.metrics import decibel
 from learnit_utils.tasks import Tasks
 
 DIGITS = 4  # of a kept value
+SMALLEST = np.finfo(np.float32).tiny  # an error
 Grid = Mapping[str, tuple[optax.GradientTransformation, Sequence[float]]]
 
 
@@ -34,8 +35,11 @@ def grid(sgd: Sequence[float] = (), adam: Sequence[float] = ()) -> Grid:
 
 
 def mean_psnr(errors: np.ndarray) -> np.ndarray:
-    """PSNR in dB, mean over all but the first two axes: (tasks, marks, ...) -> (tasks, marks)."""
-    psnr = decibel(errors)
+    """PSNR in dB, mean over all but the first two axes: (tasks, marks, ...) -> (tasks, marks).
+
+    That of a perfect fit is finite, so that it is told from one that diverges.
+    """
+    psnr = decibel(np.maximum(errors, SMALLEST))
     return psnr.mean(axis=tuple(range(2, psnr.ndim)))
 
 
@@ -185,6 +189,7 @@ class Study:
         seeds, problem, making = self.contender(name)
         about = dict(init=name, of="best")
         args = (seeds[0], problem, _pairs(self.grid), self.validation, self.cap, self.every)
+        args = (*args, self.early_stop)
         cost = making + self.cap * _count(self.validation) * len(self.tried())
         kept = self._call(about, _best, *args, cost=cost)
         return {how: -np.inf if value is None else value for how, value in kept.items()}
@@ -225,18 +230,20 @@ class Study:
         by, best = by or self._first_metric, None
         for optimizer, lr in self.tried():
             values = self.curve(name, optimizer, lr)[by]
-            steps = np.arange(len(values)) if self.early_stop else np.array([len(values) - 1])
-            usable = [k for k in steps if np.isfinite(values[k])]
-            if not usable:
-                continue
-            mark = max(usable, key=lambda k: values[k])
-            if best is None or values[mark] > best.value:
+            mark = self._best_mark(values)
+            if mark is not None and (best is None or values[mark] > best.value):
                 lrs = self.grid[optimizer][1]
                 edge = len(lrs) > 1 and lr in (min(lrs), max(lrs))
                 best = Choice(optimizer, lr, int(mark) * self.every, edge, float(values[mark]))
         if best is None:
             raise ValueError(f"{self.name}: every fit of {name} diverges, on the whole grid")
         return best
+
+    def _best_mark(self, values: np.ndarray) -> int | None:
+        """Where a curve is best, if it may stop there; None where it is finite nowhere."""
+        marks = np.arange(len(values)) if self.early_stop else np.array([len(values) - 1])
+        usable = marks[np.isfinite(values[marks])]
+        return max(usable, key=lambda k: values[k], default=None)
 
     def choose(self, by: str | None = None) -> dict[str, Choice]:
         """init -> what is best for it on validation tasks, by a metric (the first unless given)."""
@@ -306,13 +313,14 @@ def _at_step(seed, problem, optimizer, lr, tasks, step, metrics, key):
     return {name: _kept(values[:, min(step, 1)]) for name, values in found.items()}
 
 
-def _best(seed, problem, grid, tasks, cap, every, metrics, key):
+def _best(seed, problem, grid, tasks, cap, every, early_stop, metrics, key):
     """ "OPTIMIZER LR" -> best mean of the first metric."""
     alone = _alone(seed, dict(problem=problem, grid=grid, validation=tasks, test=tasks), metrics)
-    study, found = alone(cap=cap, every=every, key=key), {}
+    study, found = alone(cap=cap, every=every, early_stop=early_stop, key=key), {}
     for optimizer, lr in study.tried():
         values = study.curve("init", optimizer, lr)[study._first_metric]
-        found[f"{optimizer} {lr:g}"] = _kept(np.nanmax(values, initial=-np.inf))
+        mark = study._best_mark(values)
+        found[f"{optimizer} {lr:g}"] = None if mark is None else float(values[mark])
     return found
 
 

@@ -32,7 +32,8 @@ def uniform_medium_errors(
     even, black = jnp.full(t.shape, density), jnp.zeros((*t.shape, 1))
     through = [1 - rendering.composite(even, black, t, width, far).opacity]
     moved = jax.random.uniform(jax.random.clone(key), t.shape) * length / samples
-    between = jnp.diff(jnp.linspace(0, length, samples) + moved, axis=-1).sum(axis=-1)
+    placed = jnp.linspace(0, length, samples)[None] + moved
+    between = jnp.diff(placed, axis=-1).sum(axis=-1)
     through += [jnp.exp(-density * (between + end)) for end in ENDS]
     exact = jnp.exp(-density * length)
     return jnp.abs(jnp.stack(through) / exact - 1).mean(axis=-1)

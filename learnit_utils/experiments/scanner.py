@@ -109,6 +109,7 @@ def noisy_scans(
     images: Tasks, views: int, noise: float, key: jax.Array | None, keep: range
 ) -> Tasks:
     """Some of the scans of `tomography.scan_tasks`; noise is drawn for all images, then `keep`."""
+    key = None if key is None else jax.random.clone(key)  # every number of views has its draw
     scans = tomography.scan_tasks(images, views, noise=noise, key=key)
     return scans.take(np.array(keep))
 

@@ -45,6 +45,9 @@ class Scores:
             raise KeyError(f"no init {init!r}: there are {', '.join(self.inits())}")
         metric = metric or mine[0].metric
         values = {(r.seed, r.task): r.value for r in mine if r.metric == metric}
+        if not values:
+            known = ", ".join(dict.fromkeys(r.metric for r in mine))
+            raise KeyError(f"no metric {metric!r}: there are {known}")
         seeds, tasks = (sorted({k[i] for k in values}) for i in (0, 1))
         flat = [values[key] for key in product(seeds, tasks)]
         return np.array(flat).reshape(len(seeds), len(tasks))

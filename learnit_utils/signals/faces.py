@@ -2,9 +2,12 @@
 
 import hashlib
 import io
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+
+import numpy as np
 
 from learnit_utils.signals.base import (
     SPLITS,
@@ -122,6 +125,35 @@ def _partition(table: Path) -> list[tuple[str, str]]:
             raise DataError(f"{table.name}, line {number}: {line!r:.60}, not `NAME.jpg 0|1|2`")
         rows.append((words[0], SPLITS[int(words[1])]))
     return rows
+
+
+def pairs(names: Sequence[str], count: int) -> list[np.ndarray]:
+    """Pairs of pictures, each of one person as far as there are such: `count` arrays (2,).
+
+    A person is the part of a name before "/". Where everybody has one picture (CelebA), a pair is
+    two neighbouring pictures.
+
+    Args:
+        names: of the pictures of a split.
+        count: how many pairs; the pairs go through the persons, then through their pictures.
+
+    Raises:
+        DataError: fewer than two pictures.
+    """
+    if len(names) < 2:
+        raise DataError(f"{len(names)} pictures: expected at least 2")
+    by_person: dict[str, list[int]] = {}
+    for i, name in enumerate(names):
+        by_person.setdefault(name.partition("/")[0], []).append(i)
+    groups = [g for g in by_person.values() if len(g) > 1] or [list(range(len(names)))]
+    found = []
+    for k in range(count):
+        turn, person = divmod(k, len(groups))
+        group = groups[person] if len(groups) > 1 else groups[0]
+        first = (2 * k if len(groups) == 1 else turn) % len(group)
+        half = 1 if len(groups) == 1 else len(group) // 2
+        found.append(np.array([group[first], group[(first + half) % len(group)]]))
+    return found
 
 
 from_folder = celeba

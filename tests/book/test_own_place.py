@@ -1,16 +1,20 @@
 """A folder of one's own, from COLMAP's model to the grid of light and pose."""
 
 import json
+import sys
 
 import pytest
 from conftest import ROOT
-from test_landmarks import build
 
 from learnit_utils.book import cli
+
+sys.path.insert(0, str(ROOT / "tests/signals"))
+from test_colmap import build
 
 pytest.importorskip("pycolmap", reason="the extra sfm")
 
 
+@pytest.mark.slow
 def test_chapter_8_goes_from_a_colmap_folder_to_the_grid(tmp_path, monkeypatch):
     place = tmp_path / "place"
     place.mkdir()

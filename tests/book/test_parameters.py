@@ -176,9 +176,9 @@ BAD = {
     "profile_traversal": (["--profile", "../../etc/passwd"], "no profile"),
     "profile_wrong": (["--profile", "wrong"], 'did you mean "seed"'),
     "profile_torn": (["--profile", "torn"], "torn.yaml"),
-    "jobs": (["--jobs", "0"], "whole numbers >= 1"),
+    "jobs": (["--jobs", "0"], "expected integers >= 1"),
     "jobs_text": (["--jobs", "many"], "--jobs"),
-    "timeout": (["--cell-timeout", "-5"], "whole numbers >= 1"),
+    "timeout": (["--cell-timeout", "-5"], "expected integers >= 1"),
 }
 
 
@@ -241,8 +241,8 @@ def test_a_refusal_takes_less_than_two_seconds():
     times = []
     for _ in range(3):
         began = time.perf_counter()
-        words = [sys.executable, "-m", "learnit_utils.book.cli", "run", "01_siren", "--steps", "nan"]
-        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+        words = ["-m", "learnit_utils.book.cli", "run", "01_siren", "--steps", "nan"]
+        done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
         times.append(time.perf_counter() - began)
         assert done.returncode == 2
         assert "steps = nan: a whole number in [20, 20000]" in done.stderr

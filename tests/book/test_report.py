@@ -25,9 +25,7 @@ def run(tmp_path, monkeypatch):
 
 
 def test_a_report_grows_on_disk(run):
-    report.record(
-        "psnr/meta", np.float32(29.9), "dB", scale="faces", paper=30.37, source="Table 1"
-    )
+    report.record("psnr/meta", np.float32(29.9), "dB", scale="faces", paper=30.37, source="Table 1")
     report.record("psnr/meta", 30.0, "dB", scale="faces", paper=30.37, source="Table 1")
     report.claim("better", "Meta beats standard", np.bool_(False))
     d = report.uses(photos.load("test", size=16))
@@ -51,7 +49,7 @@ def test_splits_and_sizes_of_one_source_are_told_apart(run):
 
 def test_a_law_that_does_not_hold_stops_the_build_and_is_shown(run):
     report.claim("held", "It is so", np.bool_(True), kind="law")
-    with pytest.raises(LawError, match="^broken: It is so too: does not hold$"):
+    with pytest.raises(LawError, match=r"^broken: It is so too: does not hold$"):
         report.claim("broken", "It is so too", np.bool_(False), kind="law")
     assert [(c["id"], c["holds"]) for c in run()["claims"]] == [("held", True), ("broken", False)]
 
@@ -67,6 +65,14 @@ def test_a_claim_of_another_kind_is_refused(run):
     with pytest.raises(ValueError, match="kind = 'rule': expected one of paper, law, finding"):
         report.claim("a", "A claim", True, "rule")
     assert run()["claims"] == []
+
+
+def test_several_claims_are_of_one_kind(run):
+    report.claims({"a": ("One", True), "b": ("Two", np.bool_(False))}, "paper")
+    assert run()["claims"] == [
+        dict(id="a", statement="One", holds=True, kind="paper"),
+        dict(id="b", statement="Two", holds=False, kind="paper"),
+    ]
 
 
 def test_a_number_says_where_it_was_measured(run):
@@ -162,6 +168,15 @@ def test_a_figure_is_shown_light_and_dark_with_its_text(shown):
         assert (np.abs(solid - rgb).max(-1) < 3).sum() > 300  # text and axes in the page's ink
     assert (light[..., 3] == 0).mean() > 0.5  # the page shows through
     assert not plt.get_fignums()
+
+
+def test_a_figure_needs_a_text_or_a_label_that_is_one(shown):
+    with pytest.raises(ValueError, match="alt: expected a sentence"):
+        figures.show(plt.figure())
+    assert not shown
+    figures.show(plt.figure(label="nothing at all"))
+    assert shown[0]["text/plain"] == "nothing at all"
+    assert 'alt="nothing at all"' in shown[0]["text/html"]
 
 
 def test_nothing_drawn_stays_dark_on_a_dark_page(shown):

@@ -200,9 +200,10 @@ def relu():
 
 
 def test_everything_that_ships_can_be_loaded():
-    on_the_way = sorted(shipped.manifest("weights/snapshots"))
-    assert on_the_way
-    for name in (*store.names(), *(f"snapshots/{n.removesuffix('.safetensors')}" for n in on_the_way)):
+    files = sorted(shipped.manifest("weights/snapshots"))
+    assert files
+    on_the_way = [f"snapshots/{file.removesuffix('.safetensors')}" for file in files]
+    for name in (*store.names(), *on_the_way):
         found = store.load(name)
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found.init))
         assert found.field.spec == found.problem().field.spec
@@ -236,7 +237,7 @@ def test_without_a_recipe_that_is_said(tmp_path):
     found = store.load(path)
     assert (found.recipe, found.history) == (None, {})
     for ask in (found.trained_by, found.problem, found.test_problem):
-        with pytest.raises(StoreError, match="^imported weights have no recipe or history$"):
+        with pytest.raises(StoreError, match=r"^imported weights have no recipe or history$"):
             ask()
 
 
@@ -481,16 +482,31 @@ CHANGES = {
     "nan": (lambda a: np.put(a["layer_1.w"], 7, np.nan), "layer_1.w has values that are not fin"),
     "inf": (lambda a: np.put(a["layer_2.b"], 0, np.inf), "layer_2.b has values that are not fin"),
     "step_size_missing": (lambda a: a.pop("step_sizes_1.b"), "step_sizes_1.b is missing"),
-    "step_size_extra": (lambda a: a.update({"step_sizes_3.b": a["step_sizes_2.b"]}), "step_sizes_3.b is not a tensor"),
-    "step_size_nan": (lambda a: np.put(a["step_sizes_0.w"], 3, np.nan), "step_sizes_0.w has values"),
-    "step_size_double": (lambda a: a.update({"step_sizes_0.w": a["step_sizes_0.w"].astype("f8")}), "float64"),
-    "step_size_flat": (lambda a: a.update({"step_sizes_0.w": np.zeros(12, np.float32)}), "step_sizes_"),
+    "step_size_extra": (
+        lambda a: a.update({"step_sizes_3.b": a["step_sizes_2.b"]}),
+        "step_sizes_3.b is not a tensor",
+    ),
+    "step_size_nan": (
+        lambda a: np.put(a["step_sizes_0.w"], 3, np.nan),
+        "step_sizes_0.w has values",
+    ),
+    "step_size_double": (
+        lambda a: a.update({"step_sizes_0.w": a["step_sizes_0.w"].astype("f8")}),
+        "float64",
+    ),
+    "step_size_flat": (
+        lambda a: a.update({"step_sizes_0.w": np.zeros(12, np.float32)}),
+        "step_sizes_",
+    ),
     "step_size_scalar": (lambda a: a.update({"step_sizes_0.w": np.float32([0.1])}), "step_sizes_"),
     "step_size_of_another_width": (
         lambda a: a.update({"step_sizes_1.w": np.zeros((2, 5, 5), np.float32)}),
         "step_sizes_",
     ),
-    "step_size_without_steps": (lambda a: a.update({"step_sizes_1.w": a["step_sizes_1.w"][0]}), "step_sizes_"),
+    "step_size_without_steps": (
+        lambda a: a.update({"step_sizes_1.w": a["step_sizes_1.w"][0]}),
+        "step_sizes_",
+    ),
     "step_sizes_of_no_step": (
         lambda a: a.update({n: v[:0] for n, v in a.items() if "step_sizes" in n}),
         "step_sizes_",

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import strategies as st
 
 from learnit_utils import evaluate, fields, metrics, tasks
 from learnit_utils.forward import cameras, photometric, rendering
@@ -12,7 +11,6 @@ from learnit_utils.forward.rendering import Sampling
 from learnit_utils.signals.landmarks import gathered
 from learnit_utils.signals.objects import Objects
 
-SEEDS = st.integers(0, 2**31 - 1)
 ANGLE, RADIUS = 0.6911, 1.25
 FIELD = fields.build("posenc", width=8, depth=3, frequencies=2, max_log2=1.0, dims=3, channels=4)
 NET = fields.posenc(16, 3, 4, 4, dims=3, offset=0.0)
@@ -195,15 +193,16 @@ def test_a_picture_is_what_its_places_show():
     rows, columns = np.array([0, 7, 15]), np.array([11, 4, 0])
     scene = rendering.density_and_colour(lambda x: FIELD(theta, x))
 
+    @jax.jit
     def at(row, column):
-        rays = cameras.view_rays(view, jnp.float32(row), jnp.float32(column))
+        rays = cameras.view_rays(view, row, column)
         return rendering.render_rays(scene, rays, 9, None, rendering.far_end)
 
-    few = at(rows + 0.5, columns + 0.5)
+    few = at(jnp.float32(rows + 0.5), jnp.float32(columns + 0.5))
     np.testing.assert_allclose(few.colour, whole.colour[rows, columns], atol=1e-6)
     np.testing.assert_allclose(few.depth, whole.depth[rows, columns], atol=1e-5)
     small = painted(theta, view, shape=(8, 6))
-    there = at(*np.meshgrid(np.arange(8) * 2 + 1.0, np.arange(6) * 2 + 1.0, indexing="ij"))
+    there = at(*jnp.meshgrid(2 * jnp.arange(8.0) + 1, 2 * jnp.arange(6.0) + 1, indexing="ij"))
     np.testing.assert_allclose(small.colour, there.colour, atol=1e-6)
 
 
@@ -232,9 +231,9 @@ def test_the_error_of_a_photograph_is_that_of_its_rendered_picture():
     task = photometric.photograph_tasks(data, in_the_light_of(data, 2)).take(0)
     picture, truth = painted(theta, task.each.support).colour, data.picture(0) / np.float32(255)
     off = np.asarray((picture - truth) ** 2)
-    errors = photometric.photograph_error(FIELD, 9, grid=12)(theta, task, None)
+    errors = jax.jit(photometric.photograph_error(FIELD, 9, grid=12))(theta, task, None)
     np.testing.assert_allclose(errors, [off[:, 6:].mean(), off.mean(), off.mean()], rtol=1e-4)
-    errors = photometric.photograph_error(FIELD, 9, grid=4)(theta, task, None)
+    errors = jax.jit(photometric.photograph_error(FIELD, 9, grid=4))(theta, task, None)
     some = off[1::3, 1::3].mean()
     np.testing.assert_allclose(errors[1:], [some, some], rtol=1e-4)
     right = off[1::3][:, np.floor(6 + (np.arange(4) + 0.5) / 4 * 6).astype(int)]
@@ -311,7 +310,7 @@ def test_a_fit_to_one_half_is_judged_by_the_other():
     assert run.held_out.shape == (3, 3, 2)
     assert np.isfinite(run.held_out).all()
     assert np.isfinite(metrics.decibel(run.held_out)).all()
-    start = np.array([error(theta, held.take(i), None) for i in range(3)])
+    start = [jax.jit(error)(theta, held.take(i), None) for i in range(3)]
     np.testing.assert_allclose(run.held_out[:, 0], start, rtol=1e-5)
 
 

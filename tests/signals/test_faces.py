@@ -93,8 +93,8 @@ def test_loading_is_deterministic_and_says_where_from():
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (dict(split="s1"), "split = 's1': one of train, validation, test, all"),
-        (dict(size=0), "size = 0: between 1 and 4096"),
+        (dict(split="s1"), "split = 's1': expected one of train, validation, test, all"),
+        (dict(size=0), "size = 0: expected 1 to 4096 pixels"),
         (dict(size=4097), "size = 4097"),
     ],
 )
@@ -229,6 +229,11 @@ def test_celeba_all_is_everything_in_the_order_of_the_list(celeba):
     assert d.arrays.shape == (11, 8, 8, 1)
     again = faces.celeba(str(celeba), "all", size=8).provenance["data_sha256"]
     assert again == d.provenance["data_sha256"]
+
+
+def test_a_recipes_folder_of_faces_is_celeba(celeba):
+    one, two = faces.from_folder(celeba, "test", size=8), faces.celeba(celeba, "test", size=8)
+    assert one.provenance == two.provenance
 
 
 def test_the_centre_crop_of_celeba_is_rows_20_to_198(celeba):

@@ -1,14 +1,13 @@
-"""Photographs of places: those that ship, learnit's arrays, COLMAP's models."""
+"""Photographs of places: those that ship, and learnit's arrays."""
 
-import dataclasses
 import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from learnit_utils import cameras, recipes
-from learnit_utils.signals import colmap, landmarks
+from learnit_utils.forward import cameras
+from learnit_utils.signals import landmarks
 from learnit_utils.signals.base import DataError
 
 NAMES = landmarks.LANDMARKS
@@ -27,10 +26,13 @@ def test_light_is_split_and_others_share_it(name):
     for split in ("validation", "test"):
         others = landmarks.load(split, landmark=name, part="others")
         assert others.names == by_split[split].names
-        assert others.pixels.shape[:2] == (len(others.names), others.poses.shape[1])
+        poses, own = others.views.pose, by_split[split].views.pose
+        assert (
+            others.views.pixels.shape[:2] == poses.shape[:2] == (len(others.names), poses.shape[1])
+        )
         for i, n in enumerate(others.names):
-            assert sum(p.get("light_of") == n for p in photos.values()) == others.poses.shape[1]
-            assert not any((pose == by_split[split].poses[i]).all() for pose in others.poses[i])
+            assert sum(p.get("light_of") == n for p in photos.values()) == poses.shape[1]
+            assert not any((pose == own[i]).all() for pose in poses[i])
     weathers = {p["weather"] for p in photos.values()}
     assert weathers == {"clear", "overcast", "sunset", "night"}
     assert any(p.get("passers_by") for p in photos.values())
@@ -52,16 +54,17 @@ def test_vertices_of_the_landmark_hit_their_pixels_in_every_photograph(name):
         groups = [landmarks.load(split, landmark=name)]
         if split != "train":
             more = landmarks.load(split, landmark=name, part="others")
-            groups += [_nth(more, told["photos"], k) for k in range(more.poses.shape[1])]
+            groups += [_nth(more, told["photos"], k) for k in range(more.views.pose.shape[1])]
         for data in groups:
-            for label, lens, pose in zip(data.names, data.lenses, data.poses.astype(float)):
+            for i, label in enumerate(data.names):
+                (fx, fy, cx, cy), pose = data.views.intrinsics[i], data.views.pose[i].astype(float)
                 sighted = told["photos"][label]["sighted"]
                 which, row, column = np.array(sighted).reshape(-1, 3).T
                 x, y, z = ((corners[which] - pose[:3, 3]) @ pose[:3, :3]).T
                 off = np.stack(
                     [
-                        lens[3] - lens[1] * y / -z - row - 0.5,
-                        lens[2] + lens[0] * x / -z - column - 0.5,
+                        cy - fy * y / -z - row - 0.5,
+                        cx + fx * x / -z - column - 0.5,
                     ]
                 )
                 assert (z < 0).all(), label
@@ -73,8 +76,8 @@ def test_vertices_of_the_landmark_hit_their_pixels_in_every_photograph(name):
 def _nth(others, photos, k):
     """The k-th other view of every light, under its own name."""
     of = {n: [o for o, p in photos.items() if p.get("light_of") == n] for n in others.names}
-    fields = {f: getattr(others, f)[:, k] for f in others._fields[:5]}
-    return others._replace(**fields, names=tuple(of[n][k] for n in others.names))
+    views = cameras.View(*(leaf[:, k] for leaf in others.views))
+    return others._replace(views=views, names=tuple(of[n][k] for n in others.names))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -103,7 +106,7 @@ def test_distances_are_those_of_the_vertices(name):
 def test_bounds_hold_the_landmark(name):
     data, told, inside = landmarks.load("train", landmark=name), landmarks.table(name), []
     corners = np.array(told["corners"])
-    for label, pose, (near, far) in zip(data.names, data.poses, data.bounds):
+    for label, pose, (near, far) in zip(data.names, data.views.pose, data.views.bounds):
         which = [k for k, _, _ in told["photos"][label]["sighted"]]
         away = np.linalg.norm(corners[which] - pose[:3, 3], axis=1)
         assert 0 < near < away.min(initial=far)
@@ -115,23 +118,37 @@ def test_the_same_request_gives_the_same_data_and_smaller_pictures_are_means():
     one, two = (landmarks.load("test", landmark="gate") for _ in range(2))
     assert one.provenance["data_sha256"] == two.provenance["data_sha256"]
     small = landmarks.load("test", landmark="gate", size=30)
-    assert small.sizes.max() <= 30
+    assert small.views.size.max() <= 30
     for i in range(len(one.names)):
         a, b = one.picture(i).mean((0, 1)), small.picture(i).mean((0, 1))
         np.testing.assert_allclose(a, b, atol=2.5)
-        part = small.sizes[i] / one.sizes[i]
-        np.testing.assert_allclose(small.lenses[i, [1, 0]], one.lenses[i, [1, 0]] * part, rtol=1e-5)
+        part = np.repeat(small.views.size[i] / one.views.size[i], 2)[[2, 0, 3, 1]]  # x, y, x, y
+        of = one.views.intrinsics[i] * part
+        np.testing.assert_allclose(small.views.intrinsics[i], of, rtol=1e-5)
+
+
+def test_a_view_is_a_photograph_and_its_camera():
+    data = landmarks.load("test", landmark="gate", limit=2)
+    view, (high, wide) = data.view(1), data.views.size[1]
+    for leaf, all_of_them in zip(view, data.views):
+        np.testing.assert_array_equal(leaf, all_of_them[1])
+    assert data.picture(1).shape == (high, wide, 3)
+    np.testing.assert_array_equal(data.picture(1)[2, 3], view.pixels[2 * wide + 3])
+    assert not view.pixels[high * wide :].any()
+    others = landmarks.load("test", landmark="gate", limit=2, part="others")
+    np.testing.assert_array_equal(others.view((1, 2)).pose, others.views.pose[1, 2])
+    assert others.picture((1, 2)).shape == (*others.views.size[1, 2], 3)
 
 
 @pytest.mark.parametrize(
     ("request_", "says"),
     [
-        (dict(landmark="tower"), "landmark = 'tower': one of gate, fountain, basilica"),
-        (dict(split="dev"), "split = 'dev'"),
-        (dict(part="depth"), "part = 'depth': one of photographs, others"),
+        (dict(landmark="tower"), "landmark = 'tower': expected one of gate, fountain, basilica"),
+        (dict(split="dev"), "split = 'dev': expected one of train"),
+        (dict(part="depth"), "part = 'depth': expected one of photographs, others"),
         (dict(part="others"), "photographs to train on have no other views"),
-        (dict(limit=0), "limit = 0"),
-        (dict(size=0), "size = 0"),
+        (dict(limit=0), "limit = 0: expected an integer >= 1"),
+        (dict(size=0), "size = 0: expected 1 to 4096 pixels"),
     ],
 )
 def test_requests_that_cannot_be_met_are_named(request_, says):
@@ -144,231 +161,147 @@ def test_no_distances_of_training_photographs():
         landmarks.depth("gate", "train_000")
 
 
-# --- folders -----------------------------------------------------------------------------------
-pycolmap = pytest.importorskip("pycolmap", reason="the extra sfm")
+# --- learnit's arrays --------------------------------------------------------------------------
+WIDE, HIGH = 64, 48
+FLIP = np.diag([1.0, -1.0, -1.0])  # from x right, y down, z ahead to x right, y up, z back
 
 
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory):
-    """A reconstruction with known poses, its photographs, and the same as learnit's arrays."""
-    root = tmp_path_factory.mktemp("place")
-    return build(root), root
+@pytest.fixture
+def place(tmp_path):
+    """Photographs of noise and the four arrays beside them; thirty, each by its own camera."""
+    return written(tmp_path)
 
 
-def build(root, model="PINHOLE", params=(90.0, 95.0, 33.0, 23.0), images=30):
-    """COLMAP's model below dense/, learnit's arrays beside it, computed from the same poses."""
-    options = pycolmap.SyntheticDatasetOptions()
-    options.num_rigs, options.num_cameras_per_rig, options.num_frames_per_rig = 2, 1, images // 2
-    options.camera_width, options.camera_height = 64, 48
-    options.camera_model_id = getattr(pycolmap.CameraModelId, model)
-    options.camera_params = list(params)
-    pycolmap.set_random_seed(0)
-    made = pycolmap.synthesize_dataset(options)
-    (root / "dense/sparse").mkdir(parents=True)
-    (root / "dense/images").mkdir()
-    made.write(str(root / "dense/sparse"))
+def written(root, count=30):
     rng = np.random.default_rng(0)
-    told = {k: [] for k in landmarks.ARRAYS}
-    for im in sorted(made.images.values(), key=lambda i: i.name):
-        picture = rng.integers(0, 256, (48, 64, 3)).astype(np.uint8)
-        Image.fromarray(picture).save(root / "dense/images" / im.name)
-        world = np.eye(4)
-        world[:3] = im.cam_from_world().matrix()
-        camera = made.cameras[im.camera_id]
-        seen = [made.points3D[p.point3D_id].xyz for p in im.points2D if p.has_point3D()]
-        ahead = np.array([(world @ [*x, 1])[2] for x in seen])
-        lens = np.array(camera.calibration_matrix())
-        told["kinv_mats"].append(np.linalg.inv(lens))
-        told["c2w_mats"].append(np.linalg.inv(world)[:3])
-        told["res_mats"].append([64, 48])
-        told["bds"].append([0.9 * np.quantile(ahead, 0.001), 1.1 * np.quantile(ahead, 0.999)])
+    (root / "images").mkdir()
+    told = {name: [] for name in landmarks.ARRAYS}
+    for i in range(count):
+        picture = rng.integers(0, 256, (HIGH, WIDE, 3)).astype(np.uint8)
+        Image.fromarray(picture).save(root / f"images/{i:02}.png")
+        pose = np.asarray(cameras.orbit(*rng.uniform(-1, 1, 2), rng.uniform(20, 60)), np.float64)
+        fx, fy = rng.uniform(60, 90, 2)
+        cx, cy = np.array([WIDE, HIGH]) / 2 + rng.uniform(-2, 2, 2)
+        told["kinv_mats"].append(np.linalg.inv([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
+        told["c2w_mats"].append(np.concatenate([pose[:3, :3] @ FLIP, pose[:3, 3:]], axis=1))
+        told["res_mats"].append([WIDE, HIGH])
+        told["bds"].append(np.sort(rng.uniform(5, 80, 2)))
     for name, values in told.items():
         np.save(root / f"{name}.npy", np.array(values))
-    return made
+    return root
 
 
-@pytest.mark.parametrize("split", ["train", "validation", "test", "all"])
-def test_both_readers_agree(scene, split):
-    _made, root = scene
-    one = colmap.load(root, split)
-    two = landmarks.arrays(root, split, images="dense/images")
-    assert one.names == two.names
-    assert len(one.names) == dict(train=5, validation=5, test=20, all=30)[split]
-    for a, b in zip(one[:5], two[:5]):
-        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
-    assert not np.allclose(one.poses[0], one.poses[1])
+def test_the_arrays_are_the_cameras(place):
+    data = landmarks.arrays(place, "all")
+    assert data.names == tuple(f"{i:02}.png" for i in range(30))
+    kinv, c2w = (np.load(place / f"{k}_mats.npy") for k in ("kinv", "c2w"))
+    scale, bounds = landmarks.SCALE, np.load(place / "bds.npy")
+    np.testing.assert_allclose(data.views.bounds, scale * bounds, rtol=1e-5)
+    np.testing.assert_allclose(data.views.pose[:, :3, 3], scale * c2w[..., 3], rtol=1e-5)
+    for i in range(30):
+        cameras.check_poses(data.views.pose[i])
+        lens = np.linalg.inv(kinv[i])
+        its = data.views.intrinsics[i]
+        np.testing.assert_allclose(its, lens[[0, 1, 0, 1], [0, 1, 2, 2]], rtol=1e-5)
+        picture = np.asarray(Image.open(place / "images" / data.names[i]))
+        np.testing.assert_array_equal(data.picture(i), picture)
 
 
-def test_points_land_where_colmap_saw_them(scene):
-    made, root = scene
-    data = colmap.load(root, "all", scale=1.0)
-    by_name = {im.name: im for im in made.images.values()}
-    for name, lens, pose in zip(data.names, data.lenses, data.poses.astype(float)):
-        seen = [p for p in by_name[name].points2D if p.has_point3D()]
-        points = np.array([made.points3D[p.point3D_id].xyz for p in seen])
-        x, y, z = ((points - pose[:3, 3]) @ pose[:3, :3]).T
-        at = np.stack([lens[2] + lens[0] * x / -z, lens[3] - lens[1] * y / -z], -1)
-        np.testing.assert_allclose(at, [p.xy for p in seen], atol=0.02)
-
-
-def test_rays_of_learnits_notebook_are_ours(scene):
-    """Its rays: R kinv (x, y, 1); ours through the same place of the picture."""
-    _, root = scene
-    data = landmarks.arrays(root, "all", images="dense/images")
-    kinv, c2w = (np.load(root / f"{k}_mats.npy") for k in ("kinv", "c2w"))
-    flip = np.diag([1.0, -1.0, -1.0])
+def test_rays_of_learnits_notebook_are_ours(place):
+    """Its rays: R kinv (x, y, 1); ours through the same position in the picture."""
+    data = landmarks.arrays(place, "all")
+    kinv, c2w = (np.load(place / f"{k}_mats.npy") for k in ("kinv", "c2w"))
     for i in range(0, 30, 7):
         row, column = np.float32([3.5, 40.25]), np.float32([60.5, 2.0])
         its = np.stack([column, row, np.ones(2)], -1) @ kinv[i].T @ c2w[i][:, :3].T
         its /= np.linalg.norm(its, axis=-1, keepdims=True)
-        ours = cameras.by_lens(data.poses[i], row, column, data.lenses[i])
+        ours = cameras.pixels_to_rays(data.views.pose[i], data.views.intrinsics[i], row, column)
         np.testing.assert_allclose(ours.direction, its, atol=1e-5)
-    np.save(root / "kinv_mats.npy", flip @ kinv)  # the other convention: y up, z back
-    np.save(root / "c2w_mats.npy", c2w @ np.diag([1.0, -1.0, -1.0, 1.0]))
-    try:
-        again = landmarks.arrays(root, "all", images="dense/images")
-    finally:
-        np.save(root / "kinv_mats.npy", kinv)
-        np.save(root / "c2w_mats.npy", c2w)
-    np.testing.assert_allclose(again.poses, data.poses, atol=1e-6)
-    np.testing.assert_allclose(again.lenses, data.lenses, rtol=1e-6)
+    np.save(place / "kinv_mats.npy", FLIP @ kinv)  # the other convention: y up, z back
+    np.save(place / "c2w_mats.npy", c2w @ np.diag([1.0, -1.0, -1.0, 1.0]))
+    again = landmarks.arrays(place, "all")
+    np.testing.assert_allclose(again.views.pose, data.views.pose, atol=1e-6)
+    np.testing.assert_allclose(again.views.intrinsics, data.views.intrinsics, rtol=1e-6)
 
 
-def test_a_scale_is_found(scene):
-    made, root = scene
-    data = colmap.load(root, "all", scale=None)
-    points = np.array([p.xyz for p in made.points3D.values()])
-    middle = np.median(points, axis=0)
-    scale = 0.75 / np.quantile(np.linalg.norm(points - middle, axis=1), 0.9)
-    plain = colmap.load(root, "all", scale=1.0)
-    moved = (plain.poses[:, :3, 3] - middle) * scale
-    np.testing.assert_allclose(data.poses[:, :3, 3], moved, atol=1e-5)
-    np.testing.assert_allclose(data.bounds, plain.bounds * scale, rtol=1e-5)
+@pytest.mark.parametrize(("split", "count"), [("test", 20), ("validation", 5), ("train", 5)])
+def test_learnits_split_goes_by_name(place, split, count):
+    first = dict(test=0, validation=20, train=25)[split]
+    names = tuple(f"{i:02}.png" for i in range(first, first + count))
+    assert landmarks.arrays(place, split).names == names
+    assert len(landmarks.arrays(place, split, limit=3).names) == 3
 
 
-def test_a_table_of_splits_is_followed(scene):
-    _, root = scene
-    names = [p.name for p in sorted((root / "dense/images").iterdir())]
+def test_a_table_of_splits_is_followed(place):
+    table(place)
+    names = tuple(f"{i:02}.png" for i in range(30))
+    assert landmarks.arrays(place, "test").names == names[3::10]
+    train, held = (landmarks.arrays(place, s).names for s in ("train", "validation"))
+    assert len(held) == 5
+    assert not set(held) & set(train)
+    assert len(train) + 5 + 3 == 30
+    (place / "other.tsv").write_text("x")
+    with pytest.raises(DataError, match=r"several tables, other\.tsv and place\.tsv"):
+        landmarks.arrays(place)
+    (place / "other.tsv").unlink()
+    (place / "place.tsv").write_text("name\tside\nx\ttest\n")
+    with pytest.raises(DataError, match="columns filename and split are needed"):
+        landmarks.arrays(place)
+
+
+def table(root, images="images"):
+    """NeRF-W's table: every tenth photograph for the test."""
+    names = [p.name for p in sorted((root / images).iterdir())]
     rows = [f"{n}\t{i}\t{'test' if i % 10 == 3 else 'train'}\tplace" for i, n in enumerate(names)]
-    table = root / "place.tsv"
-    table.write_text("\n".join(["filename\tid\tsplit\tdataset", *rows]) + "\n")
-    try:
-        for read in (colmap.load, lambda *a: landmarks.arrays(*a, images="dense/images")):
-            assert read(root, "test").names == tuple(names[3::10])
-            train, held = read(root, "train").names, read(root, "validation").names
-            assert len(held) == 5
-            assert not set(held) & set(train)
-            assert len(train) + 5 + 3 == 30
-    finally:
-        table.unlink()
+    (root / "place.tsv").write_text("\n".join(["filename\tid\tsplit\tdataset", *rows]) + "\n")
 
 
-@pytest.mark.parametrize(
-    ("model", "params", "says"),
-    [
-        ("SIMPLE_RADIAL", (90.0, 32.0, 24.0, 0.05), "SIMPLE_RADIAL distorts; undistort first"),
-        ("OPENCV", (90.0, 90.0, 32.0, 24.0, 0.0, 0.01, 0, 0), "OPENCV distorts; undistort first"),
-        (
-            "OPENCV_FISHEYE",
-            (90.0, 90.0, 32.0, 24.0, 0, 0, 0, 0),
-            "camera model OPENCV_FISHEYE, one of",
-        ),
-    ],
-)
-def test_distortion_is_refused(tmp_path, model, params, says):
-    build(tmp_path, model, params, images=4)
-    with pytest.raises(DataError, match=re.escape(says)):
-        colmap.load(tmp_path, "all")
+def test_a_recipes_folder_with_arrays_is_read_by_them(place):
+    one, two = landmarks.from_folder(place, "test", size=32), landmarks.arrays(place, size=32)
+    assert one.provenance["data_sha256"] != two.provenance["data_sha256"]
+    two = landmarks.arrays(place, "test", size=32)
+    assert one.provenance == two.provenance
+    others = landmarks.from_folder(place, "test", size=32, part="others")
+    for leaf, its in zip(others.views, two.views):  # each stands for itself
+        np.testing.assert_array_equal(leaf, its[:, None])
+    with pytest.raises(DataError, match="part = 'depth': expected one of photographs, others"):
+        landmarks.from_folder(place, part="depth")
 
 
-def test_undistorted_ones_are_read(tmp_path):
-    build(tmp_path, "SIMPLE_RADIAL", (90.0, 32.0, 24.0, 0.0), images=4)
-    assert colmap.load(tmp_path, "all").lenses[0].tolist() == [90, 90, 32, 24]
-
-
-def test_a_shared_camera_is_not_an_image(tmp_path):
-    """Images are looked up by their own id: two cameras, thirty images."""
-    made = build(tmp_path)
-    assert len(made.cameras) == 2
-    data = colmap.load(tmp_path, "all")
-    by_name = {im.name: im for im in made.images.values()}
-    centres = [by_name[n].projection_center() for n in data.names]
-    np.testing.assert_allclose(data.poses[:, :3, 3], landmarks.SCALE * np.array(centres), atol=1e-6)
-
-
-@pytest.mark.parametrize("arrays", [True, False])
-def test_a_start_is_learned_from_a_folder(tmp_path, arrays):
-    """Without other views in their light, photographs are judged by themselves."""
-    build(tmp_path)
-    if not arrays:
-        (tmp_path / "bds.npy").unlink()
-    else:
-        (tmp_path / "dense/images").rename(tmp_path / "images")
-    net = dict(kind="posenc", width=8, depth=3, frequencies=2, channels=4, dims=3, offset=0.0)
-    small = dict(size=16, rays=8, samples=4, inner_steps=2, field=net, folder=str(tmp_path))
-    recipe = dataclasses.replace(recipes.RECIPES["gate_reptile64"], **small)
-    parts = recipes.build(recipe)
-    assert parts.data.train.count == 5
-    held = parts.data.test.each
-    np.testing.assert_array_equal(held.others.pixels[:, 0], held.given.pixels)
-    assert np.isfinite(recipes.score(parts, recipe, parts.start, parts.data.validation))
-    with pytest.raises(DataError, match="part = 'depth'"):
-        recipe.load("test", part="depth")
-
-
-def test_broken_folders_are_named(tmp_path):
-    with pytest.raises(DataError, match="no reconstruction there"):
-        colmap.load(tmp_path)
-    made = build(tmp_path, images=26)
-    first = sorted((tmp_path / "dense/images").iterdir())[0]
+def test_broken_arrays_are_named(place):
+    first = place / "images/00.png"
     picture = Image.open(first).copy()
     picture.resize((32, 24)).save(first)
-    says = "32 x 24 pixels, its camera 64 x 48"
-    with pytest.raises(DataError, match=says):
-        colmap.load(tmp_path, "test")
-    with pytest.raises(DataError, match="32 x 24 pixels, its lens is for 64 x 48"):
-        landmarks.arrays(tmp_path, "test", images="dense/images")
+    with pytest.raises(DataError, match="32 x 24 pixels, its camera is for 64 x 48"):
+        landmarks.arrays(place, "test")
     first.unlink()
-    with pytest.raises(DataError, match=re.escape(f"{first}: missing")):
-        colmap.load(tmp_path, "test")
-    with pytest.raises(DataError, match="for 25 photographs"):
-        landmarks.arrays(tmp_path, images="dense/images")
+    with pytest.raises(DataError, match="for 29 photographs"):
+        landmarks.arrays(place)
     picture.save(first)
-    bounds = np.load(tmp_path / "bds.npy")
+    bounds = np.load(place / "bds.npy")
     for broken, says in (
-        (bounds[:, ::-1], "0 <= near < far is needed"),
+        (bounds[:, ::-1], "expected 0 <= near < far"),
         (bounds * np.nan, "numbers that are not finite"),
+        (bounds[:, :1], r"bds\.npy: \(30, 1\)"),
     ):
-        np.save(tmp_path / "bds.npy", broken)
+        np.save(place / "bds.npy", broken)
         with pytest.raises(DataError, match=says):
-            landmarks.arrays(tmp_path, images="dense/images")
-    (tmp_path / "bds.npy").unlink()
+            landmarks.arrays(place)
+    np.save(place / "bds.npy", bounds)
+    poses = np.load(place / "c2w_mats.npy")
+    np.save(place / "c2w_mats.npy", 2 * poses)
+    with pytest.raises(DataError, match=r"\.png: its pose: expected a rotation and a translation"):
+        landmarks.arrays(place)
+    np.save(place / "c2w_mats.npy", poses)
+    kinv = np.load(place / "kinv_mats.npy")
+    np.save(place / "kinv_mats.npy", kinv + 0.1 * np.eye(3)[:, [1, 2, 0]])
+    with pytest.raises(DataError, match="is not the inverse of a camera matrix"):
+        landmarks.arrays(place)
+    np.save(place / "kinv_mats.npy", kinv)
+    assert len(landmarks.arrays(place, "all").names) == 30
+    (place / "bds.npy").unlink()
     with pytest.raises(DataError, match=r"bds\.npy: missing"):
-        landmarks.arrays(tmp_path, images="dense/images")
-    np.save(tmp_path / "bds.npy", np.array([{}], object), allow_pickle=True)
+        landmarks.arrays(place)
+    np.save(place / "bds.npy", np.array([{}], object), allow_pickle=True)
     with pytest.raises(DataError, match=r"bds\.npy"):
-        landmarks.arrays(tmp_path, images="dense/images")
-    assert len(made.images) == 26
-
-
-def test_an_image_without_a_pose_is_left_out_and_counted(tmp_path):
-    made = build(tmp_path, images=6)
-    image = next(iter(made.images.values()))
-    made.deregister_frame(image.frame_id)
-    made.write(str(tmp_path / "dense/sparse"))
-    data = colmap.load(tmp_path, "all")
-    assert image.name not in data.names
-    assert len(data.names) == 5
-    assert data.provenance["unregistered"] == 1
-
-
-def test_reconstruction_asks_for_photographs(tmp_path):
-    with pytest.raises(DataError, match="0 photographs"):
-        colmap.reconstruct(tmp_path, tmp_path / "out")
-    for k in range(3):
-        Image.new("RGB", (32, 32)).save(tmp_path / f"{k}.png")
-    with pytest.raises(DataError, match="exists already"):
-        colmap.reconstruct(tmp_path, tmp_path)
-    with pytest.raises(DataError):
-        colmap.reconstruct(tmp_path, tmp_path / "out")
-    assert not list(tmp_path.glob("out*"))
+        landmarks.arrays(place)

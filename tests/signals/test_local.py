@@ -32,6 +32,11 @@ def test_a_folder_is_a_class(album):
     assert sum(map(len, parts)) == len(set().union(*parts)) == 40
 
 
+def test_a_recipes_folder_is_that_folder(album):
+    one, two = local.from_folder(album, "train", size=8), local.folder(album, "train", size=8)
+    assert one.provenance == two.provenance
+
+
 def test_copies_in_a_folder_stay_together(album):
     for path in list(album.glob("*.png")):
         (album / f"copy_{path.name}").write_bytes(path.read_bytes())
@@ -209,5 +214,5 @@ def test_a_spread_is_even(count, limit):
 
 
 def test_an_impossible_limit_is_named(album):
-    with pytest.raises(DataError, match="limit = 0: at least 1 picture"):
+    with pytest.raises(DataError, match="limit = 0: expected an integer >= 1"):
         local.folder(album, limit=0)

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from learnit_utils import cameras, tasks
-from learnit_utils.observe import volume
+from learnit_utils.forward import cameras, photometric
 from learnit_utils.signals import objects
 from learnit_utils.signals.base import DataError
 
@@ -32,14 +31,16 @@ def test_models_are_split_and_every_one_is_credited(kind):
 
 @pytest.mark.parametrize("kind", objects.KINDS)
 def test_both_halves_are_different_views_of_the_same_models(kind):
-    seen, held = (objects.load("test", kind=kind, part=p) for p in ("seen", "held_out"))
-    assert seen.names == held.names
-    assert seen.pictures.shape == held.pictures.shape == (len(seen.names), 25, 128, 128, 3)
-    apart = np.abs(seen.poses[:, :, None] - held.poses[:, None]).max(axis=(-1, -2))
+    support, query = (objects.load("test", kind=kind, part=p) for p in ("support", "query"))
+    assert support.names == query.names
+    assert support.pictures.shape == query.pictures.shape == (len(support.names), 25, 128, 128, 3)
+    apart = np.abs(support.poses[:, :, None] - query.poses[:, None]).max(axis=(-1, -2))
     assert apart.min() > 1e-3
-    cameras.check_poses(held.poses)
+    cameras.check_poses(query.poses)
     both = objects.load("test", kind=kind, part="both")
-    np.testing.assert_array_equal(both.pictures[:, :25], seen.pictures)
+    np.testing.assert_array_equal(both.pictures[:, :25], support.pictures)
+    np.testing.assert_array_equal(both.pictures[:, 25:], query.pictures)
+    np.testing.assert_array_equal(both.poses[:, 25:], query.poses)
 
 
 @pytest.mark.parametrize("kind", CLASSES)
@@ -52,9 +53,9 @@ def test_objects_fill_the_middle_of_a_white_picture(kind):
     assert share.max() < 0.66  # the disc of the ball
     assert (share.mean(axis=1) > 0.005).all()
     # The ball projects to a disc; nothing lies outside it.
-    rays = cameras.of_picture(jnp.asarray(data.poses[0, 0]), (128, 128), data.angle)
-    near, far = cameras.in_sphere(rays, data.radius * 1.03)
-    assert not ink[..., np.asarray(near == far)].any()
+    rays = cameras.camera_rays(jnp.asarray(data.poses[0, 0]), (128, 128), data.fov_x)
+    rays = cameras.clip_to_ball(rays, data.radius * 1.03)
+    assert not ink[..., np.asarray(rays.near == rays.far)].any()
 
 
 def test_what_is_seen_from_many_sides_lies_where_the_rays_meet():
@@ -63,7 +64,7 @@ def test_what_is_seen_from_many_sides_lies_where_the_rays_meet():
     line = jnp.linspace(-1.25, 1.25, 48)
     x = jnp.stack(jnp.meshgrid(line, line, line, indexing="ij"), -1).reshape(-1, 3)
     inside = np.ones(len(x), bool)
-    focal = 64 / np.tan(data.angle / 2)
+    focal = 64 / np.tan(data.fov_x / 2)
     ink = (data.pictures[0] < 250).any(axis=-1)
     falls = []
     for pose in data.poses[0]:
@@ -109,15 +110,15 @@ def test_smaller_pictures_are_means():
 @pytest.mark.parametrize(
     ("request_", "says"),
     [
-        (dict(kind="boats"), "kind = 'boats': one of chairs"),
-        (dict(part="back"), "part = 'back': one of seen"),
-        (dict(views=0), "views = 0: at least 1"),
-        (dict(size=100), "size = 100: 128 or a whole part"),
-        (dict(size=256), "size = 256: 128 or a whole part"),
-        (dict(part="held_out"), "models to train on have no held-out views"),
+        (dict(kind="boats"), "kind = 'boats': expected one of chairs, lamps"),
+        (dict(part="back"), "part = 'back': expected one of support, query, both"),
+        (dict(views=0), "views = 0: expected an integer >= 1"),
+        (dict(size=100), "size = 100: expected 128 or a divisor of it"),
+        (dict(size=256), "size = 256: expected 128 or a divisor of it"),
+        (dict(part="query"), "models to train on have no held-out views"),
         (dict(kind="sofas"), "no sofas in split 'train'"),
-        (dict(limit=0), "limit = 0"),
-        (dict(split="tests"), "split = 'tests'"),
+        (dict(limit=0), "limit = 0: expected an integer >= 1"),
+        (dict(split="tests"), "split = 'tests': expected one of train"),
     ],
 )
 def test_requests_that_cannot_be_met_are_named(request_, says):
@@ -155,19 +156,21 @@ def test_learnits_layout_is_read(shapenet):
     train = objects.shapenet(shapenet, "train", size=16)
     assert train.names == ("o0", "o1")
     assert objects.shapenet(shapenet, "validation", size=16).names == ("o2",)
-    held = objects.shapenet(shapenet, "test", size=16, part="held_out")
+    held = objects.shapenet(shapenet, "test", size=16, part="query")
     assert held.pictures.shape == (1, 25, 16, 16, 3)
-    assert held.angle == 0.69
+    assert held.fov_x == 0.69
     file = shapenet / "chairs" / "o3" / "r_25.png"
     layers = np.asarray(Image.open(file), np.float64) / 255
     white = layers[..., :3] * layers[..., 3:] + 1 - layers[..., 3:]
     np.testing.assert_allclose(held.pictures[0, 0] / 255, white, atol=0.51 / 255)
     assert (held.pictures[0, 0, 0, 0] == 255).all()
-    many = tasks.objects(train)
+    many = photometric.object_tasks(train)
     assert many.count == 2
-    measure = volume.pixels(7, 3)
-    got, truth = measure(lambda x: jnp.zeros((*x.shape[:-1], 4)), many.take(0), jax.random.key(0))
+    forward = photometric.object_pixels(7, 3)
+    got, truth = forward(lambda x: jnp.zeros((*x.shape[:-1], 4)), many.take(0), jax.random.key(0))
     assert got.shape == truth.shape == (7, 3)
+    by_recipe = objects.from_folder(shapenet, "train", size=16)
+    assert by_recipe.provenance == train.provenance
 
 
 def _transforms(folder, **change):
@@ -192,11 +195,11 @@ BROKEN = {
     "angle": (lambda f: _transforms(f, told=dict(camera_angle_x=4.0)), "camera_angle_x = 4.0"),
     "nan pose": (
         lambda f: _transforms(f, transform_matrix=np.full((4, 4), np.nan).tolist()),
-        "transform_matrix: numbers that are not finite",
+        "transform_matrix: expected finite numbers",
     ),
     "flat pose": (
         lambda f: _transforms(f, transform_matrix=np.zeros((4, 4)).tolist()),
-        "transform_matrix: not a rotation",
+        "transform_matrix: expected a rotation and a translation",
     ),
     "short pose": (lambda f: _transforms(f, transform_matrix=[[1, 2]]), "transform_matrix"),
     "no picture": (lambda f: (f / "r_3.png").unlink(), "r_3.png: missing"),
@@ -235,7 +238,7 @@ def test_a_broken_collection_is_named(shapenet):
     ):
         lists(**told)
         with pytest.raises(DataError, match=says):
-            objects.shapenet(shapenet, "test", size=8, part="held_out")
+            objects.shapenet(shapenet, "test", size=8, part="query")
     table.unlink()
     with pytest.raises(DataError, match=r"chair_splits\.json: missing"):
         objects.shapenet(shapenet)
@@ -243,6 +246,6 @@ def test_a_broken_collection_is_named(shapenet):
 
 def test_views_of_other_objects_do_not_judge():
     a = objects.load("validation", size=8, limit=2)
-    b = objects.load("test", size=8, limit=2, part="held_out")
+    b = objects.load("test", size=8, limit=2, part="query")
     with pytest.raises(ValueError, match="other objects"):
-        tasks.objects(a, b)
+        photometric.object_tasks(a, b)

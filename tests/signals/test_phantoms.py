@@ -74,6 +74,8 @@ def test_the_published_file_becomes_the_splits(tmp_path):
     few = phantoms.published(tmp_path / "ct_256.pkl", "train", size=8, gray=False, limit=5)
     assert few.arrays.shape == (5, 8, 8, 3)
     assert len(phantoms.published(tmp_path / "ct_256.pkl", "all", size=12).arrays) == 24
+    by_recipe = phantoms.from_folder(tmp_path / "ct_256.pkl", "test", size=12)
+    assert by_recipe.provenance == parts["test"].provenance
 
 
 BAD = {

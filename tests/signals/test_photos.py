@@ -1,16 +1,13 @@
 """The shipped photographs, and every kind of file a user might bring."""
 
 import io
-import stat
 import struct
-import zipfile
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from learnit_utils import assets
 from learnit_utils.signals import base, photos
 from learnit_utils.signals.base import DataError
 
@@ -57,7 +54,8 @@ def test_a_limit_spreads_over_the_photographs(limit):
 
 
 @pytest.mark.parametrize(
-    ("given", "message"), [(dict(limit=0), "limit = 0: at least"), (dict(crops=-1), "crops = -1")]
+    ("given", "message"),
+    [(dict(limit=0), "limit = 0: expected an integer >= 1"), (dict(crops=-1), "crops = -1")],
 )
 def test_impossible_limits_and_crops_are_named(given, message):
     with pytest.raises(DataError, match=message):
@@ -94,8 +92,8 @@ def test_gray_is_bt601_of_the_colours():
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (dict(split="tset"), "split = 'tset': one of train, validation, test, all"),
-        (dict(size=0), "size = 0: between 1 and 4096"),
+        (dict(split="tset"), "split = 'tset': expected one of train, validation, test, all"),
+        (dict(size=0), "size = 0: expected 1 to 4096 pixels"),
         (dict(size=5000), "size = 5000"),
     ],
 )
@@ -197,19 +195,6 @@ def test_every_mode_gives_three_channels(tmp_path, mode, picture):
     assert np.isfinite(u).all()
 
 
-def test_the_crop_is_the_central_square():
-    u = np.zeros((10, 30, 3), np.float32)
-    u[:, 10:20] = 1
-    assert (base.square(u, 10) == 1).all()
-    assert base.square(u, 7, gray=True).shape == (7, 7, 1)
-
-
-def test_resizing_keeps_the_mean_and_a_constant():
-    u = photos.load("test").arrays[0]
-    assert abs(base.resize(u, 89).mean() - u.mean()) < 1e-3
-    np.testing.assert_allclose(base.resize(np.full((8, 8, 3), 0.3, np.float32), 20), 0.3, atol=1e-6)
-
-
 # --- files that cannot: one line that names the file ------------------------------------------
 def png_of(width, height):
     """A PNG that claims a size, with next to nothing in it."""
@@ -286,73 +271,3 @@ def test_float_pictures_must_be_pixels(tmp_path, value):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(DataError, match=r"nothing\.png"):
         base.read_picture(tmp_path / "nothing.png")
-
-
-# --- archives ---------------------------------------------------------------------------------
-def archive(*members):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as z:
-        for name, data, mode in members:
-            info = zipfile.ZipInfo(name)
-            info.compress_type = zipfile.ZIP_DEFLATED
-            info.external_attr = mode << 16
-            z.writestr(info, data)
-    return zipfile.ZipFile(buffer)
-
-
-@pytest.mark.parametrize(
-    ("member", "told"),
-    [
-        (("../evil", b"x", 0), "leaves the archive"),
-        (("a/../../evil", b"x", 0), "leaves the archive"),
-        (("/etc/evil", b"x", 0), "leaves the archive"),
-        (("..\\evil", b"x", 0), "leaves the archive"),
-        (("C:\\evil", b"x", 0), "leaves the archive"),
-        (("link", b"/etc/passwd", stat.S_IFLNK | 0o777), "a link or a device"),
-        (("device", b"", stat.S_IFCHR | 0o666), "a link or a device"),
-        (("bomb", b"\0" * 10_000_000, 0), "expands more than"),
-    ],
-)
-def test_unsafe_archives_are_refused(member, told):
-    with pytest.raises(assets.AssetError, match=told):
-        assets.unzip(archive(("ok.txt", b"fine", 0), member))
-
-
-def test_an_archive_that_is_too_large_is_refused():
-    rng = np.random.default_rng(0)
-    with pytest.raises(assets.AssetError, match="more than 1000 bytes"):
-        assets.unzip(archive(("a", rng.bytes(600), 0), ("b", rng.bytes(600), 0)), max_bytes=1000)
-
-
-def test_a_plain_archive_is_read():
-    assert assets.unzip(archive(("a/b.txt", b"fine", 0))) == {"a/b.txt": b"fine"}
-
-
-# --- shipped files ----------------------------------------------------------------------------
-def test_every_shipped_file_is_as_shipped():
-    assert assets.verify()
-    assert all(problem is None for _, problem in assets.verify())
-
-
-@pytest.mark.parametrize("harm", ["flip", "cut", "remove", "stranger"])
-def test_a_changed_file_is_refused(tmp_path, monkeypatch, harm):
-    folder = tmp_path / "assets"
-    folder.mkdir()
-    for path in (assets.PACKAGE / "assets").iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    monkeypatch.setattr(assets, "PACKAGE", tmp_path)
-    target = folder / photos.ARCHIVE
-    data = bytearray(target.read_bytes())
-    if harm == "flip":
-        data[len(data) // 2] ^= 1
-        target.write_bytes(data)
-    elif harm == "cut":
-        target.write_bytes(data[:-1])
-    elif harm == "remove":
-        target.unlink()
-    else:
-        (folder / "extra.bin").write_bytes(b"?")
-    assert any(problem for _, problem in assets.verify())
-    if harm != "stranger":
-        with pytest.raises(assets.AssetError, match=photos.ARCHIVE):
-            assets.read.__wrapped__(photos.ARCHIVE)

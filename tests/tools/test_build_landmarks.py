@@ -2,13 +2,14 @@
 
 import sys
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learnit_utils import cameras
+from learnit_utils.forward import cameras
 
 pytest.importorskip("trimesh", reason="the extra scenes")
 pytest.importorskip("embreex", reason="no wheel for this machine")
@@ -35,8 +36,9 @@ def test_rays_are_those_of_the_package(seed, name):
     wide, high = shot.size
     origins, directions = build.rays(shot, 1)
     rows, columns = np.meshgrid(np.arange(high) + 0.5, np.arange(wide) + 0.5, indexing="ij")
-    lens = (shot.focal, shot.focal, wide / 2, high / 2)
-    ours = cameras.by_lens(np.float32(shot.pose), np.float32(rows), np.float32(columns), lens)
+    intrinsics = (shot.focal, shot.focal, wide / 2, high / 2)
+    pose, *at = (jnp.float32(a) for a in (shot.pose, rows, columns))
+    ours = cameras.pixels_to_rays(pose, intrinsics, *at)
     np.testing.assert_allclose(directions, ours.direction, atol=1e-5)
     np.testing.assert_allclose(origins, ours.origin, rtol=1e-5, atol=1e-5)
     cameras.check_poses(shot.pose)

@@ -91,8 +91,8 @@ def sweep(
     """PSNR of inits and of filtered backprojection against the number of views, a panel a noise.
 
     Args:
-        values: (init, views, noise, budget of steps) -> interval; the smallest budget is dotted, the
-            largest solid with a band.
+        values: (init, views, noise, budget of steps) -> interval; the smallest budget is dotted,
+            the largest solid with a band.
         fbp: (views, noise) -> PSNR.
     """
     names, views, levels, budgets = (list(dict.fromkeys(part)) for part in zip(*values))

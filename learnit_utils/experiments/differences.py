@@ -1,0 +1,44 @@
+"""Finite differences: what the derivatives of a field are compared with."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def of_pixels(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Central differences of a picture that is one unit high and wide.
+
+    Args:
+        image: (size, size), one channel.
+
+    Returns:
+        Length of the gradient, and Laplacian, (size - 2, size - 2) each: without the border.
+    """
+    u, size = np.asarray(image), len(image)
+    middle = u[1:-1, 1:-1]
+    up, down, left, right = u[:-2, 1:-1], u[2:, 1:-1], u[1:-1, :-2], u[1:-1, 2:]
+    gradient = np.hypot(down - up, right - left) * size / 2
+    return gradient, (up + down + left + right - 4 * middle) * size**2
+
+
+def gradient(f: Callable, points: jax.Array, h: float) -> jax.Array:
+    """Central differences (f(x + h e_j) - f(x - h e_j)) / 2h of a field.
+
+    Args:
+        f: points (n, dims) -> values (n,).
+        points: (n, dims).
+        h: half the distance, in units of x.
+
+    Returns:
+        (n, dims).
+    """
+    along = [(f(points + h * e) - f(points - h * e)) / (2 * h) for e in jnp.eye(points.shape[-1])]
+    return jnp.stack(along, axis=-1)
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson's, over all entries; 0 if one of them is constant."""
+    a, b = np.ravel(a), np.ravel(b)
+    return float(np.corrcoef(a, b)[0, 1]) if np.ptp(a) and np.ptp(b) else 0.0
