@@ -16,8 +16,19 @@ Four rooms:
                   rendering, photometric
     signals       the data: faces, photos, text, sdf, phantoms, objects, landmarks, colmap, local;
                   base, transforms
-    experiments   recipe, registry, run, protocol, scores, content, store, exchange, flops
-    book          report, results, inits, parameters, runner, cli, figures, plots, diagrams, slider
+    experiments   the machinery:
+                      recipe, registry, run, protocol, scores, content, store, exchange, flops, memory
+                  what the chapters measure, one module per question:
+                      fitting, propagation, differences, rate_distortion  one network, one signal
+                      spectral, wave_speeds, dictionary                   the kernel of a network
+                      first_steps, transfer                               inits and what they know
+                      few_views, classical, scanner, strangers            tomography
+                      novel_views, studio, quadrature                     objects
+                      photographs, places                                 landmarks
+    book          results, report, inits, parameters, runner, cli;
+                  figures, diagrams, slider, and plots with a module per subject:
+                      chapters, networks, spectral, meta, transfer, charts, kernel, tomography,
+                      protocol, renderings, photographs
 
     shipped       weights, archives and results that come with the package
 

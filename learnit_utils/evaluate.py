@@ -26,7 +26,8 @@ SGD, ADAM = optax.sgd(1.0), optax.adam(1.0)  # of unit step size
 
 def task_keys(tasks: Tasks, key: jax.Array | None = None) -> jax.Array:
     """One key per task, (count,); of key 0 unless given."""
-    return jax.random.split(jax.random.key(0) if key is None else key, tasks.count)
+    key = jax.random.key(0) if key is None else jax.random.clone(key)  # drawn from again on purpose
+    return jax.random.split(key, tasks.count)
 
 
 def _over_tasks(f: Callable, tasks: Tasks, keys: jax.Array):

@@ -338,7 +338,8 @@ def _program(grad, optimizer, batch, steps_per_call, mesh) -> Callable:
 
         def one(carry):
             state, losses, _ = carry
-            index, keys = sample_batch(key, state.step, tasks.count, batch)
+            drawn = jax.random.clone(key)  # the step's number makes it another in every step
+            index, keys = sample_batch(drawn, state.step, tasks.count, batch)
             values, towards = direction(state.init, tasks.take(index), keys)
             updates, optimizer_state = optimizer.update(towards, state.optimizer, state.init)
             init = optax.apply_updates(state.init, updates)

@@ -9,17 +9,20 @@ to be killed: fsync (the new file is written), before or after (it takes the nam
 import os
 import sys
 import time
+from functools import cache
 
 import jax
 import jax.numpy as jnp
 
 from learnit_utils import fields, inner, outer, tasks, train
+from learnit_utils.train import Monitor
 
 STEPS, EVERY = 600, 4
 
 
+@cache
 def problem():
-    """A start, a meta-gradient, tasks: a tiny SIREN on random signals, minibatches drawn by key."""
+    """An init, a meta-gradient, tasks: a tiny SIREN on random signals, minibatches drawn by key."""
     field = fields.siren(width=8, depth=3, omega0=5.0, channels=1)
     key_x, key_y = jax.random.split(jax.random.key(3))
     x, y = jax.random.uniform(key_x, (40, 2)), jax.random.uniform(key_y, (7, 40, 1))
@@ -33,18 +36,27 @@ def problem():
     return field.init(jax.random.key(0)), grad, tasks.Tasks(y, x)
 
 
-def run(out, pause=0.0, steps=STEPS, **options):
-    """The run, with a probe that takes its time."""
-    start, grad, data = problem()
+def optimizer():
+    """The outer optimizer of the run."""
+    return outer.adam(1e-2, STEPS, decay="cosine", warmup=5, clip=1.0)
 
-    def probe(start):
+
+norm = jax.jit(lambda init: sum(jnp.sum(a**2) for a in jax.tree.leaves(init)))
+
+
+def run(out, pause=0.0, steps=STEPS, **monitor):
+    """The run, with a probe that takes its time."""
+    init, grad, data = problem()
+
+    def probe(init):
         print("probe", flush=True)
         time.sleep(pause)
-        return {"norm": float(sum(jnp.sum(a**2) for a in jax.tree.leaves(start)))}
+        return {"norm": float(norm(init))}
 
-    options = dict(probe=probe, every=EVERY, dispatch=3, verbose=False) | options
-    optimizer = train.adam(1e-2, STEPS, decay="cosine", warmup=5, clip=1.0)
-    return train.run(grad, start, data, optimizer, steps, batch=3, seed=5, out=out, **options)
+    settings = dict(out=out, probe=probe, every=EVERY, progress=False) | monitor
+    key = jax.random.key(5)
+    given = dict(batch=3, key=key, monitor=Monitor(**settings))
+    return train.run(grad, init, data, optimizer(), steps, **given)
 
 
 def wait_inside_the_save(stage):
@@ -72,6 +84,7 @@ def wait_inside_the_save(stage):
 
 if __name__ == "__main__":
     jax.config.update("jax_debug_key_reuse", True)
+    train._Loop.STEPS_PER_CALL = 3  # as in test_train.py
     out, stage = sys.argv[1:]
     if stage != "any":
         wait_inside_the_save(stage)

@@ -244,10 +244,16 @@ def test_sigmoid_head_stays_in_range():
     [
         (lambda: fields.siren(omega0=0.0), "omega0 = 0.0: expected a finite number > 0"),
         (lambda: fields.siren(omega0=np.nan), "omega0 = nan: expected a finite number > 0"),
-        (lambda: fields.siren(hidden_omega0=-1.0), "hidden_omega0 = -1.0: expected a finite number > 0"),
+        (
+            lambda: fields.siren(hidden_omega0=-1.0),
+            "hidden_omega0 = -1.0: expected a finite number > 0",
+        ),
         (lambda: fields.siren(width=0), "width = 0: expected an integer >= 1"),
         (lambda: fields.siren(depth=2.5), "depth = 2.5: expected an integer >= 1"),
-        (lambda: fields.siren(scheme="xavier"), "scheme = 'xavier': expected one of code, paper, learnit"),
+        (
+            lambda: fields.siren(scheme="xavier"),
+            "scheme = 'xavier': expected one of code, paper, learnit",
+        ),
         (lambda: fields.siren(head="tanh"), "head = 'tanh': expected one of linear, sigmoid"),
         (lambda: fields.relu(scheme="glorot"), "scheme = 'glorot': expected one of he, lecun"),
         (lambda: fields.fourier(sigma=np.inf), "sigma = inf: expected a finite number > 0"),

@@ -16,7 +16,13 @@ ROOMS = {
     "signals.sdf signals.phantoms signals.objects signals.landmarks signals.colmap signals.local",
     "Experiments": "experiments.recipe experiments.registry experiments.run experiments.protocol "
     "experiments.scores experiments.content experiments.store experiments.exchange "
-    "experiments.flops",
+    "experiments.flops experiments.memory",
+    "What the chapters measure": "experiments.fitting experiments.propagation "
+    "experiments.differences experiments.rate_distortion experiments.spectral "
+    "experiments.wave_speeds experiments.dictionary experiments.first_steps experiments.transfer "
+    "experiments.few_views experiments.classical experiments.scanner experiments.strangers "
+    "experiments.novel_views experiments.studio experiments.quadrature experiments.photographs "
+    "experiments.places",
     "Book": "book.report book.results book.inits book.figures book.diagrams book.slider",
 }
 

@@ -34,8 +34,8 @@ def gradient(f: Callable, points: jax.Array, h: float) -> jax.Array:
     Returns:
         (n, dims).
     """
-    along = [(f(points + h * e) - f(points - h * e)) / (2 * h) for e in jnp.eye(points.shape[-1])]
-    return jnp.stack(along, axis=-1)
+    aside = [h * e[None] for e in jnp.eye(points.shape[-1])]
+    return jnp.stack([(f(points + e) - f(points - e)) / (2 * h) for e in aside], axis=-1)
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:

@@ -11,6 +11,10 @@ from learnit_utils.experiments import flops
 from learnit_utils.tasks import Loss, Tasks
 
 
+# What is held is planned before machine code is made, and code that is never run need not be good.
+QUICKLY = {"xla_backend_optimization_level": 0}
+
+
 class Peak(NamedTuple):
     """Bytes at the largest."""
 
@@ -54,3 +58,9 @@ def of_maml(
     arguments = (theta, tasks, jax.random.split(jax.random.key(0), tasks.count))
     program = jax.jit(meta.step).lower(*arguments).compile()
     return Peak(flops.peak_bytes(program), peak_while(lambda: program(*arguments)))
+
+
+def of_outer_step(grad: outer.MetaGradient, init: Any, tasks: Tasks) -> int:
+    """Bytes that one outer step on these tasks holds at once, by XLA's account; it is not run."""
+    keys = jax.random.split(jax.random.key(0), tasks.count)
+    return flops.peak_bytes(jax.jit(grad.step).lower(init, tasks, keys).compile(QUICKLY))

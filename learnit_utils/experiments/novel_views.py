@@ -9,7 +9,6 @@ from functools import lru_cache, partial
 from typing import Any
 
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -19,7 +18,7 @@ from learnit_utils.evaluate import ADAM
 from learnit_utils.experiments.protocol import Choice, Contender, Study
 from learnit_utils.experiments.scores import Scores
 from learnit_utils.experiments.studio import Studio
-from learnit_utils.fields import Theta
+from learnit_utils.fields import Layer, Theta
 from learnit_utils.forward import photometric
 from learnit_utils.forward.photometric import Views
 from learnit_utils.inner import Init
@@ -77,26 +76,6 @@ def matched(
     return evaluate.fit(loss, begin, task, ADAM, steps, lr=lr)
 
 
-def kept_init(study: Study, name: str, like: Theta) -> Theta:
-    """The first seed of an init that takes long to make, to four digits, kept as a piece.
-
-    Args:
-        study: among whose pieces it is kept, as a study of its own.
-        name: of the init; its first seed is a function of no arguments.
-        like: other weights of the same field.
-    """
-    (make, *_), _, cost = study.contender(name)
-    where = f"{study.name}_{name}"
-    values = study.pieces.call(where, dict(init=name), _numbers, make, cost=cost)
-    return jax.flatten_util.ravel_pytree(like)[1](jnp.asarray(values, jnp.float32))
-
-
-def _numbers(make):
-    """The weights that a function makes, one after the other."""
-    flat = jax.flatten_util.ravel_pytree(Init.of(make()).theta)[0]
-    return [float(f"{value:.4g}") for value in np.asarray(flat, np.float64)]
-
-
 def shuffled(key: jax.Array, init: Any) -> Theta:
     """`baselines.shuffled` that may be called again with the same key, as a `Study` does."""
     return baselines.shuffled(jax.random.clone(key), init)
@@ -146,7 +125,7 @@ def best_choices(study: Study, variants: Mapping[str, Any]) -> dict[str, Choice]
 
 # --- fits and what they are asked -------------------------------------------------------------
 def fitted(
-    study: Study, name: str, choice: Choice, tasks: Tasks, index: int, init: Any = None
+    study: Study, name: str, choice: Choice, tasks: Tasks, index: int, keep: bool = False
 ) -> Theta:
     """The weights of an init's first seed after its chosen steps on one of some tasks.
 
@@ -154,14 +133,31 @@ def fitted(
     draws the same.
 
     Args:
-        init: the init itself, where it is known already; the study's unless given.
+        keep: keep them among the pieces of the study, to three digits, for fits that take long.
     """
-    problem = study.contender(name).problem
-    optimizer, _ = study.grid[choice.optimizer]
+    (seed, *_), problem, cost = study.contender(name)
     key = evaluate.task_keys(tasks, study.key)[index]
+    optimizer, _ = study.grid[choice.optimizer]
+    args = (seed, problem, optimizer, choice.lr, choice.step, tasks.take(index), key)
+    if not keep:
+        return _fitted(*args)
+    about = dict(init=name, optimizer=choice.optimizer, lr=choice.lr, step=choice.step, task=index)
+    where, cost = f"{study.name}_networks", cost + choice.step
+    layers = study.pieces.call(where, about, _digits_of_fitted, *args, cost=cost)
+    return [Layer(**{k: jnp.array(v, jnp.float32) for k, v in layer.items()}) for layer in layers]
+
+
+def _fitted(seed, problem, optimizer, lr, steps, task, key):
+    theta = Init.of(seed() if callable(seed) else seed).theta
     run = _fit(problem.loss, problem.resample, optimizer)
-    theta = (study.init(name) if init is None else Init.of(init)).theta
-    return run(theta, tasks.take(index), key, jnp.float32(choice.lr), choice.step)
+    return run(theta, task, key, jnp.float32(lr), steps)
+
+
+def _digits_of_fitted(*args):
+    """The weights as JSON: a mapping for every layer."""
+    rounded = np.vectorize(lambda value: float(f"{value:.3g}"))
+    layers = [layer._asdict() for layer in _fitted(*args)]
+    return [{k: rounded(np.asarray(v)).tolist() for k, v in layer.items()} for layer in layers]
 
 
 @lru_cache(maxsize=32)

@@ -4,10 +4,10 @@ Source: Dupont et al. 2021 (COIN).
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from learnit_utils import fields
@@ -28,7 +28,7 @@ class Coded(NamedTuple):
 
 def half_floats(theta: Theta) -> Coded:
     """Weights rounded to 16-bit floats."""
-    return Coded(_halved(theta), 16 * fields.count(theta))
+    return Coded(_each(_halved, theta), 16 * fields.count(theta))
 
 
 def on_levels(theta: Theta, bits: int = 8) -> Coded:
@@ -37,21 +37,21 @@ def on_levels(theta: Theta, bits: int = 8) -> Coded:
     These two are sent along, as 32-bit floats.
     """
     tensors = len(jax.tree.leaves(theta))
-    return Coded(_levelled(theta, 2**bits - 1), bits * fields.count(theta) + 64 * tensors)
+    sent = bits * fields.count(theta) + 64 * tensors
+    return Coded(_each(partial(_levelled, bits=bits), theta), sent)
 
 
-_halved = jax.jit(
-    lambda theta: jax.tree.map(lambda a: a.astype(jnp.float16).astype(jnp.float32), theta)
-)
+def _each(code, theta):
+    return jax.tree.map(lambda leaf: code(np.asarray(leaf, np.float32)), theta)
 
 
-@jax.jit
-def _levelled(theta, steps):
-    def one(a):
-        low, step = a.min(), (a.max() - a.min()) / steps
-        return low + step * jnp.round((a - low) / jnp.maximum(step, 1e-12))
+def _halved(a):
+    return a.astype(np.float16).astype(np.float32)
 
-    return jax.tree.map(one, theta)
+
+def _levelled(a, bits):
+    low, step = a.min(), (a.max() - a.min()) / np.float32(2**bits - 1)
+    return low + step * np.round((a - low) / np.maximum(step, np.float32(1e-12)))
 
 
 def network_point(field: Field, coded: Coded, x: jax.Array, y: jax.Array) -> tuple[float, float]:

@@ -58,13 +58,24 @@ def with_adam(loss: Loss, init: Any, trials: Trials, lrs: Sequence[float], steps
     return Study("adam", Problem(loss, loss), {RANDOM: [init]}, grid(adam=lrs), *tasks, **settings)
 
 
-def after(trained: Trained, tasks: Tasks, steps: int) -> np.ndarray:
-    """PSNR in dB after so many steps of the inner loop that an init was learned with: (tasks,).
+def after(trained: Trained, tasks: Tasks, steps: Sequence[int]) -> dict[int, np.ndarray]:
+    """PSNR in dB after some numbers of steps of the inner loop that an init was learned with.
 
     Steps beyond those of its recipe go on in the same way; learned step sizes repeat their last.
+
+    Returns:
+        Number of steps -> (tasks,).
     """
-    changed = recipe.with_changes(trained.trained_by(), inner_steps=steps)
-    return psnr(trained.problem().loss, recipe.functions(changed).adapt, trained.init, tasks)[:, -1]
+    settings, loss = trained.trained_by(), trained.problem().loss
+
+    def curve(count):
+        changed = recipe.with_changes(settings, inner_steps=count)
+        return psnr(loss, recipe.functions(changed).adapt, trained.init, tasks)
+
+    if settings.context_fraction is not None:  # on the way it is measured on a part of the points
+        return {count: curve(count)[:, -1] for count in steps}
+    longest = curve(max(steps))
+    return {count: longest[:, count] for count in steps}
 
 
 def lessons(trained: Trained) -> int:

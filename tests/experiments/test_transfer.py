@@ -106,15 +106,25 @@ def test_an_init_more_changes_no_other_cell(table):
 @pytest.mark.parametrize("settings", [{}, dict(context_fraction=0.25)])
 def test_an_inits_own_loop(settings):
     learned, tasks = trained(**settings), pictures(0, 2)
-    _, loss, adapt, _ = learned.problem()
-    own = transfer.psnr(loss, adapt, learned.init, tasks)[:, -1]
-    np.testing.assert_allclose(transfer.after(learned, tasks, 2), own, rtol=1e-6)
+    found = transfer.after(learned, tasks, (1, 2, 4))
+    assert list(found) == [1, 2, 4]
+    for steps, psnr in found.items():
+        _, loss, adapt, _ = trained(**settings, inner_steps=steps).problem()
+        alone = transfer.psnr(loss, adapt, learned.init, tasks)[:, -1]
+        np.testing.assert_allclose(psnr, alone, rtol=1e-5)
 
 
 def test_learned_step_sizes_repeat_their_last():
     learned, tasks = trained(step_sizes="parameter_step"), pictures(0, 2)
+    found = transfer.after(learned, tasks, [4])[4]
     by_optimizer = evaluate.curve(LOSS, learned.theta, tasks, optax.sgd(0.02), 4)[:, -1]
-    np.testing.assert_allclose(transfer.after(learned, tasks, 4), decibel(by_optimizer), rtol=1e-4)
+    np.testing.assert_allclose(found, decibel(by_optimizer), rtol=1e-4)
+
+
+def test_owners_are_people_photographs_or_the_pictures_themselves():
+    assert transfer.owners("faces", ["s33/1", "s33/2", "s34/1"]) == ["s33", "s33", "s34"]
+    assert transfer.owners("photos", ["boat#0", "boat#1", "tree#0"]) == ["boat", "boat", "tree"]
+    assert transfer.owners("text", ["test/0", "test/1"]) == ["test/0", "test/1"]
 
 
 def test_lessons_are_counted_by_the_manifest():
