@@ -23,7 +23,7 @@ STEPS, EVERY = 600, 4
 @cache
 def problem():
     """An init, a meta-gradient, tasks: a tiny SIREN on random signals, minibatches drawn by key."""
-    field = fields.siren(width=8, depth=3, omega0=5.0, channels=1)
+    field = fields.siren(width=8, depth=2, omega0=5.0, channels=1)
     key_x, key_y = jax.random.split(jax.random.key(3))
     x, y = jax.random.uniform(key_x, (40, 2)), jax.random.uniform(key_y, (7, 40, 1))
 

@@ -2,6 +2,9 @@
 
 import json
 import os
+import subprocess
+import sys
+from contextlib import contextmanager
 from functools import cache
 
 import jax
@@ -13,15 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from learnit_utils import assets, checkpoint, fields
-from learnit_utils.checkpoint import CheckpointError
+from learnit_utils import _files, _state, fields
+from learnit_utils._state import StateError
 
 
 # --- writing is atomic ------------------------------------------------------------------------
 def test_writing_makes_the_folder_and_replaces_the_file(tmp_path):
     path = tmp_path / "a/b/state.bin"
     for data in (b"old", b"", b"new" * 1000):
-        assets.write(path, data)
+        _files.write(path, data)
         assert path.read_bytes() == data
     assert list(path.parent.iterdir()) == [path]
 
@@ -54,7 +57,7 @@ def fails(request, monkeypatch):
             monkeypatch.setattr(os, request.param, full)
         else:
             monkeypatch.setattr(
-                assets, "open", Full if request.param == "write" else full, raising=False
+                _files, "open", Full if request.param == "write" else full, raising=False
             )
 
     return start
@@ -62,10 +65,10 @@ def fails(request, monkeypatch):
 
 def test_a_failure_while_writing_leaves_the_old_file(tmp_path, fails):
     path = tmp_path / "state.bin"
-    assets.write(path, b"old")
+    _files.write(path, b"old")
     fails()
     with pytest.raises(OSError, match="No space left"):
-        assets.write(path, b"new and longer")
+        _files.write(path, b"new and longer")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -73,7 +76,7 @@ def test_a_failure_while_writing_leaves_the_old_file(tmp_path, fails):
 def test_a_failure_while_writing_anew_leaves_nothing(tmp_path, fails):
     fails()
     with pytest.raises(OSError, match="No space left"):
-        assets.write(tmp_path / "state.bin", b"new")
+        _files.write(tmp_path / "state.bin", b"new")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -81,19 +84,111 @@ def test_the_new_content_is_on_disk_before_it_takes_the_name(tmp_path, monkeypat
     done, sync, replace = [], os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda fd: (done.append("sync"), sync(fd)))
     monkeypatch.setattr(os, "replace", lambda a, b: (done.append("replace"), replace(a, b)))
-    assets.write(tmp_path / "state.bin", b"data")
+    _files.write(tmp_path / "state.bin", b"data")
     assert done == ["sync", "replace", "sync"]  # the file, its name, the folder
 
 
-def test_an_interrupted_save_keeps_the_checkpoint(tmp_path, fails):
+def test_an_interrupted_save_keeps_the_state(tmp_path, fails):
     path = tmp_path / "state"
-    checkpoint.save(path, [jnp.ones(3)], dict(step=1))
+    _state.save(path, [jnp.ones(3)], dict(step=1))
     fails()
     with pytest.raises(OSError, match="No space left"):
-        checkpoint.save(path, [jnp.zeros(3)], dict(step=2))
-    tree, info = checkpoint.load(path, [jnp.ones(3)])
+        _state.save(path, [jnp.zeros(3)], dict(step=2))
+    tree, info = _state.load(path, [jnp.ones(3)])
     np.testing.assert_array_equal(tree[0], 1)
     assert info == dict(step=1)
+
+
+# --- several processes ------------------------------------------------------------------------
+ENTER = """
+import sys
+from pathlib import Path
+from learnit_utils import _files
+folder, name = Path(sys.argv[1]), sys.argv[2]
+print("ready", flush=True)
+sys.stdin.readline()
+for i in range(30):
+    _files.enter(folder, f"{name}{i}", f"{name} {i}".encode() * 100, by=name)
+"""
+
+WRITE = """
+import os, sys
+from pathlib import Path
+from learnit_utils import _files
+replace = os.replace
+
+def slow(source, target):
+    print("written", flush=True)
+    sys.stdin.readline()
+    replace(source, target)
+
+os.replace = slow
+_files.write(Path(sys.argv[1]), b"by the child")
+"""
+
+
+@contextmanager
+def child(program, *args):
+    """A process that is ready, and goes on when it reads a line."""
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with subprocess.Popen([sys.executable, "-c", program, *map(str, args)], **pipes) as process:
+        try:
+            assert process.stdout.readline()
+            yield process
+        finally:
+            process.kill()
+
+
+def goes_on(process):
+    process.stdin.write("go\n")
+    process.stdin.flush()
+
+
+def test_processes_that_enter_files_at_once_lose_none(tmp_path):
+    """And whoever reads meanwhile finds a manifest that holds for every file it names."""
+    with child(ENTER, tmp_path, "a") as a, child(ENTER, tmp_path, "b") as b:
+        for process in (a, b):
+            goes_on(process)
+        counts = []
+        while a.poll() is None or b.poll() is None:
+            entries = _files.manifest(tmp_path)
+            counts.append(len(entries))
+            assert {_files.check(tmp_path / name, entry) for name, entry in entries.items()} <= {
+                None
+            }
+        assert a.returncode == b.returncode == 0
+    assert counts == sorted(counts)
+    entries = _files.manifest(tmp_path)
+    names = {f"{name}{i}" for name in "ab" for i in range(30)}
+    assert entries.keys() == names
+    for name, entry in entries.items():
+        data = f"{name[0]} {name[1:]}".encode() * 100
+        assert entry == _files.described(data, by=name[0])
+        assert (tmp_path / name).read_bytes() == data
+    assert {p.name for p in tmp_path.iterdir()} == {*names, _files.MANIFEST, ".manifest.lock"}
+
+
+@pytest.mark.parametrize("ending", ["goes on", "is killed"])
+def test_what_a_process_is_writing_is_its_own(tmp_path, ending):
+    """Another writer of the same file takes the name, and leaves what is not there yet alone."""
+    path = tmp_path / "state.bin"
+    with child(WRITE, path) as process:
+        part = tmp_path / f".state.bin.{process.pid}.part"
+        assert part.read_bytes() == b"by the child"
+        _files.write(path, b"by us")
+        assert path.read_bytes() == b"by us"
+        assert part.exists()
+        if ending == "goes on":
+            goes_on(process)
+            assert process.wait() == 0
+            assert path.read_bytes() == b"by the child"
+        else:
+            process.kill()
+            process.wait()
+            assert part.exists()
+            _files.write(path, b"by us again")
+            assert path.read_bytes() == b"by us again"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 # --- what was saved comes back ----------------------------------------------------------------
@@ -122,7 +217,7 @@ INFO = dict(step=7, history=[1.5, -0.25], name="Grüße", best=None, done=True)
 @pytest.fixture
 def saved(tmp_path):
     path = tmp_path / "state.safetensors"
-    checkpoint.save(path, training_state(), INFO)
+    _state.save(path, training_state(), INFO)
     return path
 
 
@@ -135,14 +230,14 @@ def same(a, b):
 
 def test_theta_and_the_state_of_optax_come_back(saved):
     like = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), training_state())
-    tree, info = checkpoint.load(saved, like)
+    tree, info = _state.load(saved, like)
     same(tree, jax.tree.map(np.asarray, training_state()))
     assert info == INFO
     assert float(np.abs(tree["optimizer"][1][0].mu[0].w).max()) > 0
 
 
 def test_shapes_are_enough_to_load(saved):
-    tree, _ = checkpoint.load(saved, jax.eval_shape(training_state))
+    tree, _ = _state.load(saved, jax.eval_shape(training_state))
     same(tree, jax.tree.map(np.asarray, training_state()))
 
 
@@ -159,8 +254,8 @@ def test_shapes_are_enough_to_load(saved):
 )
 def test_any_arrays_come_back(tmp_path_factory, tree):
     path = tmp_path_factory.getbasetemp() / "any"
-    checkpoint.save(path, tree, {})
-    found, _ = checkpoint.load(path, tree)
+    _state.save(path, tree, {})
+    found, _ = _state.load(path, tree)
     assert set(found) == set(tree)
     for name in tree:
         assert found[name].dtype == tree[name].dtype
@@ -176,15 +271,15 @@ def test_arrays_of_any_layout_come_back(tmp_path, kind):
         "big_endian": a.astype(">f4"),
         "broadcast": np.broadcast_to(a[0], (5, 4)),
     }[kind]
-    checkpoint.save(tmp_path / "state", [laid], {})
-    found, _ = checkpoint.load(tmp_path / "state", [laid.astype(np.float32)])
+    _state.save(tmp_path / "state", [laid], {})
+    found, _ = _state.load(tmp_path / "state", [laid.astype(np.float32)])
     np.testing.assert_array_equal(found[0], laid)
 
 
 def test_numbers_and_leaves_of_any_shape(tmp_path):
     path = tmp_path / "state"
-    checkpoint.save(path, dict(step=3, rate=0.5, log=np.arange(5.0)), {})
-    tree, info = checkpoint.load(path, dict(step=0, rate=0.0, log=None))
+    _state.save(path, dict(step=3, rate=0.5, log=np.arange(5.0)), {})
+    tree, info = _state.load(path, dict(step=0, rate=0.0, log=None))
     assert (tree["step"], tree["rate"], info) == (3, 0.5, {})
     np.testing.assert_array_equal(tree["log"], np.arange(5.0))
 
@@ -206,8 +301,8 @@ def test_the_digest_of_a_tree_is_of_values_shapes_types_and_places():
         [np.ones(1, np.float32)],
         [np.ones((), np.float32)],
     ]
-    assert len({checkpoint.tree_digest(t) for t in trees}) == len(trees)
-    assert checkpoint.tree_digest([one]) == checkpoint.tree_digest([jnp.ones((2, 3))])
+    assert len({_state.tree_digest(t) for t in trees}) == len(trees)
+    assert _state.tree_digest([one]) == _state.tree_digest([jnp.ones((2, 3))])
 
 
 # --- what belongs to something else -----------------------------------------------------------
@@ -275,8 +370,8 @@ def flat(tree):
     ids=lambda x: getattr(x, "__name__", ""),
 )
 def test_a_state_of_something_else_is_refused(saved, change, told):
-    with pytest.raises(CheckpointError) as error:
-        checkpoint.load(saved, change(training_state()))
+    with pytest.raises(StateError) as error:
+        _state.load(saved, change(training_state()))
     message = str(error.value)
     assert message.startswith(f"{saved}: ")
     assert told in message
@@ -310,8 +405,8 @@ def damaged(data, rng):
 
 
 def refused(path, like):
-    with pytest.raises(CheckpointError) as error:
-        checkpoint.load(path, like)
+    with pytest.raises(StateError) as error:
+        _state.load(path, like)
     message = str(error.value)
     assert message == f"{path}: damaged, its hash does not agree with its content"
 
@@ -379,7 +474,7 @@ EDITS = {
 
 def test_a_file_with_its_header_written_again_is_as_good(saved):
     with_header(saved, lambda h: None)
-    tree, info = checkpoint.load(saved, training_state())
+    tree, info = _state.load(saved, training_state())
     same(tree, jax.tree.map(np.asarray, training_state()))
     assert info == INFO
 
@@ -390,7 +485,7 @@ def test_an_edited_header_is_refused(saved, edit):
     refused(saved, training_state())
 
 
-def test_files_that_are_no_checkpoints_are_refused(tmp_path):
+def test_files_that_are_no_states_are_refused(tmp_path):
     path = tmp_path / "state"
     for data in (b"", b"{}", b"\0" * 100, b"\xff" * 100, b"\x80\x04N.", b"[" * 100_000):
         path.write_bytes(data)

@@ -158,7 +158,7 @@ def test_the_plan_is_announced_once_before_the_first_step(tmp_path, capsys):
     assert events == [("plan", 2, 1, (3,)), "probe", "probe"]
     assert "step/s" in capsys.readouterr().err
     run(7)
-    assert events[3:] == [("plan", 5, 1, (3,)), "probe", "probe"]
+    assert events[3:] == [("plan", 5, 1, (3,)), "probe"]  # what was probed is not again
 
 
 @pytest.mark.parametrize(

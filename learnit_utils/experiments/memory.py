@@ -10,7 +10,6 @@ from learnit_utils import inner, outer
 from learnit_utils.experiments import flops
 from learnit_utils.tasks import Loss, Tasks
 
-
 # What is held is planned before machine code is made, and code that is never run need not be good.
 QUICKLY = {"xla_backend_optimization_level": 0}
 

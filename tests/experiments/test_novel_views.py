@@ -1,5 +1,6 @@
-"""Novel views: pictures, derived inits, and fits that are those of the table."""
+"""Novel views: derived inits, and fits that are those of the table."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -10,9 +11,10 @@ import pytest
 from learnit_utils import fields
 from learnit_utils.experiments import novel_views
 from learnit_utils.experiments.content import digest
-from learnit_utils.experiments.novel_views import Studio
-from learnit_utils.experiments.protocol import Choice, Contender, Study, grid
-from learnit_utils.forward import cameras, photometric, rendering
+from learnit_utils.experiments.protocol import Choice, Contender, Pieces, Study, grid
+from learnit_utils.experiments.scores import Row, Scores
+from learnit_utils.experiments.studio import Studio
+from learnit_utils.forward import cameras, photometric
 from learnit_utils.forward.photometric import Camera, Views
 from learnit_utils.tasks import Split, Tasks
 
@@ -29,38 +31,14 @@ def objects(count, seed=0, side=8):
     return Tasks(Split(*parts), CAMERA)
 
 
-def study(inits):
+def study(inits, adam=()):
     problem = photometric.object_problem(FIELD, 16, 6, "softplus", 2)
-    steps = grid(sgd=[0.3, 1.0], adam=[1e-2])
+    steps = grid(sgd=[0.3, 1.0]) | grid(adam=adam)
     return Study("small", problem, inits, steps, objects(2, 1), objects(3, 2), 8, 4)
 
 
 def start(seed=0):
     return FIELD.init(jax.random.key(seed))
-
-
-# --- pictures ---------------------------------------------------------------------------------
-def test_a_picture_is_the_rendering_of_its_rays():
-    studio = Studio(FIELD, CAMERA, 8, 6)
-    rays = photometric.object_rays(POSES[1], CAMERA, (8, 8))
-    whole = rendering.render(FIELD, start(), rays, rendering.Sampling(5, "relu"))
-    seen = studio.picture(start(), POSES[1], "relu", 5)
-    np.testing.assert_allclose(seen.colour, whole.colour, atol=1e-5)
-    np.testing.assert_allclose(seen.depth, whole.depth, rtol=1e-5)
-
-
-def test_the_colours_are_resampled_and_the_depth_is_not():
-    seen = Studio(FIELD, CAMERA, 8, 6, shown=4).picture(start(), POSES[0], "exp")
-    assert seen.colour.shape == (4, 4, 3)
-    assert seen.depth.shape == (8, 8)
-
-
-def test_mixtures_begin_and_end_at_the_networks():
-    a, b = start(0), start(1)
-    jax.tree.map(np.testing.assert_array_equal, novel_views.mixed(a, b, 0.0), a)
-    jax.tree.map(np.testing.assert_array_equal, novel_views.mixed(a, b, 1.0), b)
-    middle = novel_views.mixed(a, b, 0.5)
-    jax.tree.map(lambda m, p, q: np.testing.assert_allclose(2 * m, p + q, atol=1e-6), middle, a, b)
 
 
 # --- inits ------------------------------------------------------------------------------------
@@ -69,8 +47,8 @@ def test_a_matched_init_shows_nearly_the_pictures_with_other_weights():
     like = jax.tree.map(lambda leaf: 3 * leaf, start(3))
 
     def apart(theta):
-        both = [studio.picture(t, POSES[0], "softplus").colour for t in (theta, like)]
-        return float(jnp.mean((both[0] - both[1]) ** 2))
+        both = [studio.picture(t, POSES[0]).colour for t in (theta, like)]
+        return float(np.mean((both[0] - both[1]) ** 2))
 
     found = novel_views.matched(studio, key, like, "softplus", POSES, rays=32, steps=300, lr=1e-2)
     again = novel_views.matched(studio, key, like, "softplus", POSES, rays=32, steps=300, lr=1e-2)
@@ -128,17 +106,50 @@ def test_the_best_of_several_variants_stands_for_them():
 
 
 # --- fits ---------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("optimizer", "lr"), [("SGD", 0.5), ("Adam", 1e-2)])
-def test_a_fit_is_the_one_that_the_table_judges(optimizer, lr):
-    trial = study({"usual": [start(4)]})
-    for step in (0, 4, 5):
-        choice = Choice(optimizer, lr, step, at_edge=False, value=0.0)
+def test_a_fit_is_the_one_that_the_table_judges():
+    trial = study({"usual": [start(4)]}, adam=[1e-2])
+    judge = jax.jit(trial.problem.held_out)
+    for step in (0, 5):
+        choice = Choice("Adam", 1e-2, step, at_edge=False, value=0.0)
         told = trial.at("usual", choice)["psnr"]
         for index in range(trial.test.count):
             theta = novel_views.fitted(trial, "usual", choice, trial.test, index)
-            errors = trial.problem.held_out(theta, trial.test.take(index), jax.random.key(0))
+            errors = judge(theta, trial.test.take(index), jax.random.key(0))
             psnr = -10 * np.log10(np.asarray(errors)).mean()
             assert psnr == pytest.approx(told[index], abs=1e-3)
+
+
+def test_a_kept_fit_is_the_fit_to_three_digits():
+    class Counted(Pieces):
+        def call(self, study, about, function, *args, cost=1):
+            asked.append((study, about["step"], cost))
+            return super().call(study, about, function, *args, cost=cost)
+
+    asked, choice = [], Choice("SGD", 0.3, 5, at_edge=False, value=0.0)
+    made = Contender([partial(start, 4)], cost=100)
+    trial = replace(study({"made": made}), pieces=Counted())
+    kept, live = (
+        novel_views.fitted(trial, "made", choice, trial.test, 1, keep) for keep in (True, False)
+    )
+    assert asked == [("small_networks", 5, 105)]
+    assert jax.tree.structure(kept) == jax.tree.structure(live)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=5e-3, atol=1e-9), kept, live)
+
+
+def test_endings_are_the_whole_grid_at_the_cap():
+    trial = study({"a": [start(0), start(1)], "b": [start(2)]})
+    ends = novel_views.endings(trial)
+    assert set(ends) == {(name, *how) for name in "ab" for how in trial.tried()}
+    assert ends["a", "SGD", 0.3].shape == (2,)
+    choice = Choice("SGD", 1.0, trial.cap, at_edge=False, value=0.0)
+    told = trial.at("b", choice)["psnr"].mean()
+    assert ends["b", "SGD", 1.0] == pytest.approx(told, abs=1e-3)
+
+
+def test_scores_under_other_names():
+    scores = Scores([Row("usual (relu)", 0, 0, "psnr", 1.0), Row("mv", 0, 0, "psnr", 2.0)])
+    names = {"usual (relu)": "usual", "mv": "all views"}
+    assert novel_views.renamed(scores, names).inits() == ["usual", "all views"]
 
 
 def test_all_white_is_worth_what_the_pictures_lack():

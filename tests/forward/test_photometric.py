@@ -298,6 +298,7 @@ def test_padding_does_not_count():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_fit_to_one_half_is_judged_by_the_other():
     data = shots(7)
     held = photometric.photograph_tasks(data, in_the_light_of(data))

@@ -94,9 +94,9 @@ def by_views(
         sharey=True,
     )
     for colour, (label, by_count) in zip(("C1", "C0"), intervals.items()):
-        look = dict(color=colour, label=label, marker="o", ms=4)
+        look = dict(color=colour, label=label, marker="o", ms=4, ls="-")
         figures.band(axes[0], list(by_count), list(by_count.values()), **look)
-        axes[1].plot(*courses[label], color=colour)
+        axes[1].plot(*courses[label], "-", color=colour)
     axes[0].set_xscale("log")
     axes[0].set_xticks(list(by_count), list(by_count))
     axes[0].minorticks_off()

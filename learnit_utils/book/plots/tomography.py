@@ -105,7 +105,7 @@ def sweep(
                 line = dict(color=colour, marker="o", ms=3, label=f"{name}, {budget} steps")
                 line_of = [values[name, v, level, budget] for v in views]
                 if budget == max(budgets):
-                    figures.band(ax, views, line_of, **line)
+                    figures.band(ax, views, line_of, ls="-", **line)
                 else:
                     ax.plot(views, [value.mean for value in line_of], ls=":", **line)
         plain = [fbp[v, level] for v in views]
