@@ -240,9 +240,7 @@ def inits(app) -> str:
         inner = f"{s['inner_steps']} x SGD {s['inner_lr']:g}"
         fraction = s["context_fraction"]
         inner += f", on {fraction:.0%} of the pixels" if fraction else ""
-        inner += (
-            f", learned per {s['step_sizes'].replace('_', ' and ')}" if s["step_sizes"] else ""
-        )
+        inner += f", learned per {s['step_sizes'].replace('_', ' and ')}" if s["step_sizes"] else ""
         scores = [f"{i['scores'][f'{split}_psnr']:.2f}" for split in ("validation", "test")]
         wall = f"{i['wall_seconds'] / 60:.0f} min"
         source = _learned_from(s, i["data"]["train"]["count"])

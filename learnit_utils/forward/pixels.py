@@ -1,6 +1,7 @@
 """The plainest forward model: the values of a picture at pixel positions."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from types import SimpleNamespace
 
 import jax
@@ -94,7 +95,9 @@ _apply = jax.jit(lambda field, theta, x: field.apply(theta, x), static_argnums=0
 
 
 # --- as a recipe's forward model ----------------------------------------------------------------
-def _problem(field, settings):
+@lru_cache
+def image_problem(field: Field) -> Problem:
+    """Fit a picture at all points; the same loss judges it."""
     loss = tasks.regression(field)
     return Problem(loss, loss)
 
@@ -109,7 +112,7 @@ MODELS = {
     "pixels": Model(
         forward=lambda settings: tasks.all_points,
         tasks=lambda load, split: image_tasks(load(split)),
-        problem=_problem,
+        problem=lambda field, settings: image_problem(field),
         score=_score,
     )
 }

@@ -1,0 +1,145 @@
+"""The inits of a chapter: from the book, a run or a path; and the command that trains them."""
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from learnit_utils import train
+from learnit_utils.book import inits
+from learnit_utils.book.cli import main
+from learnit_utils.experiments import store
+from learnit_utils.experiments.recipe import Recipe, with_changes
+from learnit_utils.experiments.registry import RECIPES
+from learnit_utils.experiments.store import StoreError
+
+NET = dict(kind="siren", width=8, depth=2, omega0=10.0, channels=1)
+TINY = Recipe(size=12, field=NET, steps=6, agreement=False)
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch, tmp_path):
+    """A recipe of that name, and a place of its own."""
+    monkeypatch.setitem(RECIPES, "tiny", TINY)
+    monkeypatch.chdir(tmp_path)
+
+
+def same(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for u, v in zip(jax.tree.leaves(a), jax.tree.leaves(b)):
+        np.testing.assert_array_equal(np.asarray(u), np.asarray(v))
+
+
+# --- in a chapter -----------------------------------------------------------------------------
+def test_a_chapter_obtains_weights_from_the_book_a_run_or_a_path(tmp_path):
+    trained = inits.load_or_train("train", "tiny", steps=2)
+    assert trained.info["steps"] == 2
+    (folder,) = (tmp_path / "runs/training").iterdir()
+    for choice in (folder, folder / "tiny", folder / "tiny/tiny.safetensors"):
+        same(inits.load_or_train(str(choice), "tiny").init, trained.init)
+    with pytest.raises(StoreError):
+        inits.load_or_train(str(tmp_path), "tiny")
+    with pytest.raises(StoreError, match="imported weights have no recipe"):
+        trained._replace(recipe=None, info={"method": "imported"}).trained_by()
+    with pytest.raises(StoreError, match="weights 'tiny': shipped are"):
+        inits.load_or_train("book", "tiny")
+    same(inits.load_or_train("book", "text64_of_5").init, store.load("text64_of_5").init)
+
+
+def test_a_chapter_obtains_the_inits_on_the_way_too(tmp_path):
+    trained = inits.snapshots("train", "tiny", snapshots=[2, 3], steps=4)
+    assert list(trained) == [2, 3, 4]
+    assert [w.info["steps"] for w in trained.values()] == [2, 3, 4]
+    (folder,) = (tmp_path / "runs/training").iterdir()
+    for choice in (folder, folder / "tiny"):
+        again = inits.snapshots(str(choice), "tiny")
+        assert list(again) == [2, 3, 4]
+        same([w.init for w in again.values()], [w.init for w in trained.values()])
+    whole = inits.load_or_train("train", "tiny", snapshots=[2, 3], steps=4)
+    same(trained[4].init, whole.init)
+
+
+@pytest.mark.parametrize("name", [n for n, r in RECIPES.items() if r.snapshots])
+def test_the_inits_on_the_way_ship(name):
+    way = inits.snapshots("book", name)
+    assert list(way) == [*RECIPES[name].snapshots, RECIPES[name].steps]
+    for step, w in way.items():
+        assert w.info["steps"] == step
+        assert w.trained_by() == RECIPES[name]
+
+
+# --- the command ------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing"], "'nothing': expected one of faces64_maml, "),
+        (["faces64_maml", "--steps", "0"], "--steps = 0: expected an integer >= 1"),
+        (["faces64_maml", "--steps", "many"], "invalid int value: 'many'"),
+        (
+            ["faces64_maml", "--set", "outer_lr"],
+            "'outer_lr': expected NAME=VALUE, with NAME one of signals, ",
+        ),
+        (["faces64_maml", "--set", "field=1"], "'field=1': expected NAME=VALUE"),
+        (["faces64_maml", "--set", "batch=two"], "batch = 'two': Input should be a valid integer"),
+        (["faces64_maml", "--set", "outer_lr=nan"], "outer_lr = 'nan': Input should be a finite"),
+        (
+            ["faces64_maml", "--set", "method=sgd"],
+            "method = 'sgd': Input should be 'maml', 'fomaml'",
+        ),
+        (["faces64_maml", "--rate", "1"], "unknown argument '--rate'"),
+        ([], "the following arguments are required: name"),
+    ],
+)
+def test_the_command_refuses_what_it_cannot_train(arguments, message, capsys):
+    assert main(["train", *arguments]) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+
+
+def test_the_command_trains_and_continues(tmp_path, capsys):
+    words = ["train", "tiny", "--out", str(tmp_path / "runs"), "--into", str(tmp_path / "weights")]
+    assert main([*words, "--steps", "3"]) == 0
+    path = capsys.readouterr().out.splitlines()[-1]
+    assert store.load(path).info["steps"] == 3
+    assert main(words) == 0
+    assert capsys.readouterr().out.startswith("3 outer steps, 3 tasks each")
+    assert store.load(path).info["steps"] == 6
+    state = tmp_path / "runs/tiny" / train.STATE
+    state.write_bytes(state.read_bytes()[:-1])
+    assert main(words) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("learnit: ")
+    assert main([*words, "--anew"]) == 0
+    assert main([*words, "--steps", "2"]) == 1
+    assert "holds 6 outer steps, more than the 2 wanted" in capsys.readouterr().err
+    other = ["--set", "method=reptile", "--set", "outer_lr=0.001", "--set", "steps=2"]
+    assert main([*words, *other]) == 1
+    assert "belongs to another run: method is" in capsys.readouterr().err
+    assert main([*words, "--anew", *other, "--set", "field.width=6"]) == 0
+    settings = store.load(path).info["settings"]
+    assert (settings["method"], settings["outer_lr"], settings["steps"]) == ("reptile", 1e-3, 2)
+    assert settings["field"] == NET | dict(width=6)
+    (tmp_path / "file").touch()
+    assert main(["train", "tiny", "--out", str(tmp_path / "file")]) == 2
+
+
+def test_an_init_is_learned_from_a_folder(tmp_path, rng, monkeypatch, capsys):
+    """And a folder that cannot be used costs one line."""
+    monkeypatch.setitem(RECIPES, "tiny", with_changes(TINY, signals="local"))
+    for i in range(20):
+        u = rng.integers(0, 256, (12, 12 + i, 3), dtype=np.uint8)
+        Image.fromarray(u).save(tmp_path / f"{i}.png")
+    words = ["train", "tiny", "--out", str(tmp_path / "runs")]
+    assert main([*words, "--set", f"folder={tmp_path}"]) == 0
+    w = store.load(capsys.readouterr().out.splitlines()[-1])
+    assert sum(w.info["data"][s]["count"] for s in ("train", "validation", "test")) == 20
+    assert w.trained_by().folder == str(tmp_path)
+    (tmp_path / "link.png").symlink_to(__file__)
+    for told, extra in (
+        ("link that leads out", [f"folder={tmp_path}"]),
+        ("expected a folder", []),
+    ):
+        assert main([*words, *(x for e in extra for x in ("--set", e))]) == 1
+        error = capsys.readouterr().err.splitlines()
+        assert error[-1].startswith("learnit: ")
+        assert told in error[-1]
