@@ -22,6 +22,7 @@ FOLDER = "learnit_utils/measurements"
 KINDS, MAIN = ("chairs", "cars", "lamps"), "chairs"
 DEVICE = "2 CPU cores, not recorded more closely"
 STALE = [f"nerf_{kind}_{part}.json" for kind in KINDS for part in ("tune", "table")]
+STALE += ["nerf_converge.json"]
 
 
 def git(*words: str) -> str:
@@ -101,8 +102,12 @@ def adopt_collapse() -> None:
 
 
 def adopt_views(standard: str, tuned: dict, every: int) -> None:
-    """Outcomes by number of views. The validation score is known for one view alone."""
-    study, (values, _, where) = Adopted("nerf_views"), old("nerf_views")
+    """Outcomes by number of views, and long fits from all of them.
+
+    The validation score of an outcome is known for one view alone.
+    """
+    study, (values, settings, where) = Adopted("nerf_views"), old("nerf_views")
+    now = dict(standard=standard)
     lrs: dict[str, list[float]] = {}
     for key in tuned:
         _, _, optimizer, lr, _ = key.split("/")
@@ -113,21 +118,13 @@ def adopt_views(standard: str, tuned: dict, every: int) -> None:
         edge = lr in (min(lrs[optimizer]), max(lrs[optimizer]))
         value = chosen(tuned, name, every)[-1] if views == "1" else None
         choice = dict(optimizer=optimizer, lr=lr, step=step, at_edge=edge, value=value)
-        init = f"{standard if name == 'standard' else name}, {views} views"
-        study.add(
-            dict(choice=choice, test=dict(psnr=found["test"])), where, init=init, of="outcome"
-        )
-    study.write()
-
-
-def adopt_converge(standard: str) -> None:
-    """Long fits from all views, at the step sizes chosen with as many."""
-    study, (values, _, where) = Adopted("nerf_converge"), old("nerf_converge")
-    views, settings, _ = old("nerf_views")
-    for name, courses in values.items():
-        optimizer, lr, _ = views[f"{name}/{max(settings['views'])}"]["chosen"]
-        about = dict(init=standard if name == "standard" else name, seed=0)
-        study.add(dict(psnr=courses), where, **about, optimizer=optimizer, lr=lr, of="course")
+        both = dict(choice=choice, test=dict(psnr=found["test"]))
+        study.add(both, where, init=f"{now.get(name, name)}, {views} views", of="outcome")
+    courses, _, where = old("nerf_converge")
+    for name, course in courses.items():
+        optimizer, lr, _ = values[f"{name}/{max(settings['views'])}"]["chosen"]
+        about = dict(init=now.get(name, name), seed=0, optimizer=optimizer, lr=lr, of="course")
+        study.add(dict(psnr=course), where, **about)
     study.write()
 
 
@@ -139,7 +136,6 @@ def main() -> int:
     standard = chosen(tuned, "standard", settings["every"])[0]
     adopt_collapse()
     adopt_views(standard, tuned, settings["every"])
-    adopt_converge(standard)
     folder = shipped.ROOT / "results"
     with _files.locked(folder / ".manifest.lock", wait=60):
         entries = _files.manifest(folder)

@@ -5,6 +5,7 @@ The inits of such a study, its fits, and what is asked of them. Tasks are those 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -141,9 +142,10 @@ def fitted(
     args = (seed, problem, optimizer, choice.lr, choice.step, tasks.take(index), key)
     if not keep:
         return _fitted(*args)
-    about = dict(init=name, optimizer=choice.optimizer, lr=choice.lr, step=choice.step, task=index)
-    where, cost = f"{study.name}_networks", cost + choice.step
-    layers = study.pieces.call(where, about, _digits_of_fitted, *args, cost=cost)
+    about = dict(init=name, task=index, optimizer=choice.optimizer, lr=choice.lr)
+    about |= dict(step=choice.step, of="network")
+    cost += choice.step
+    layers = study.pieces.call(study.name, about, _digits_of_fitted, *args, cost=cost)
     return [Layer(**{k: jnp.array(v, jnp.float32) for k, v in layer.items()}) for layer in layers]
 
 
@@ -190,6 +192,18 @@ def endings(study: Study) -> dict[tuple[str, str, float], np.ndarray]:
         scores = study.score(dict.fromkeys(study.inits, choice))
         found |= {(name, *how): scores.by_seed(name) for name in study.inits}
     return found
+
+
+def spot_check(study: Study) -> dict[str, np.ndarray]:
+    """One short fit, kept so that a page can measure it again: metric -> (1,).
+
+    Of the last init of a study, by the last optimizer of its grid with the smallest step size, on
+    the first test task, to the first look at its held-out views.
+    """
+    name, optimizer = next(reversed(study.inits)), next(reversed(study.grid))
+    lr = min(study.grid[optimizer][1])
+    choice = Choice(optimizer, lr, study.every, at_edge=False, value=np.nan)
+    return replace(study, test=study.test.take(slice(1))).at(name, choice)
 
 
 def renamed(scores: Scores, names: Mapping[str, str]) -> Scores:

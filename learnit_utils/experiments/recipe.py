@@ -6,7 +6,7 @@ import json
 import pkgutil
 from collections.abc import Iterable
 from functools import cache, lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -208,7 +208,7 @@ def _literal(text: str) -> Any:
 
 def _typed(name: str, kind: Any, text: str) -> Any:
     adapter = TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False))
-    if text.lower() in ("none", "null") and "None" in str(kind):
+    if text.lower() in ("none", "null") and type(None) in get_args(kind):
         return None
     try:
         if kind == tuple[int, ...]:

@@ -131,7 +131,7 @@ def test_a_kept_fit_is_the_fit_to_three_digits():
     kept, live = (
         novel_views.fitted(trial, "made", choice, trial.test, 1, keep) for keep in (True, False)
     )
-    assert asked == [("small_networks", 5, 105)]
+    assert asked == [("small", 5, 105)]
     assert jax.tree.structure(kept) == jax.tree.structure(live)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=5e-3, atol=1e-9), kept, live)
 
@@ -144,6 +144,14 @@ def test_endings_are_the_whole_grid_at_the_cap():
     choice = Choice("SGD", 1.0, trial.cap, at_edge=False, value=0.0)
     told = trial.at("b", choice)["psnr"].mean()
     assert ends["b", "SGD", 1.0] == pytest.approx(told, abs=1e-3)
+
+
+def test_a_spot_check_is_the_beginning_of_a_course():
+    trial = study({"a": [start(0)], "b": [start(2)]})
+    choice = Choice("SGD", 0.3, 8, at_edge=False, value=0.0)
+    course = trial.course("b", choice)["psnr"]
+    found = novel_views.spot_check(trial)["psnr"]
+    np.testing.assert_allclose(found, course[:1, 1], atol=1e-3)
 
 
 def test_scores_under_other_names():
