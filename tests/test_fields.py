@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -144,9 +144,9 @@ def test_hidden_gain_and_weights_cancel():
     theta = outside.init(jax.random.key(0))
     absorbed = [theta[0], *[fields.Layer(30 * w, 30 * b) for w, b in theta[1:-1]], theta[-1]]
     x = jax.random.uniform(jax.random.key(1), (64, 2))
-    np.testing.assert_allclose(outside(theta, x), inside(absorbed, x), atol=1e-5)
-    a = jax.grad(lambda t: jnp.sum(outside(t, x) ** 2))(theta)
-    b = jax.grad(lambda t: jnp.sum(inside(t, x) ** 2))(absorbed)
+    np.testing.assert_allclose(at(outside, theta, x), at(inside, absorbed, x), atol=1e-5)
+    a = jax.jit(jax.grad(lambda t: jnp.sum(outside(t, x) ** 2)))(theta)
+    b = jax.jit(jax.grad(lambda t: jnp.sum(inside(t, x) ** 2)))(absorbed)
     for i, factor in enumerate((1, 30, 30, 1)):
         np.testing.assert_allclose(a[i].w, factor * b[i].w, rtol=2e-3, atol=1e-3)
 
@@ -158,15 +158,25 @@ def test_normal_schemes_have_their_variance(scheme):
 
 
 # --- every field ------------------------------------------------------------------------------
+@cache
+def drawn(kind):
+    field = MAKERS[kind](width=16, depth=3, channels=3)
+    return field, jax.jit(field.init)(jax.random.key(0))
+
+
+@partial(jax.jit, static_argnums=0)
+def at(field, theta, x):
+    return field(theta, x)
+
+
 @pytest.mark.parametrize("kind", MAKERS)
 @pytest.mark.parametrize("shape", [(2,), (5, 2), (3, 4, 2)])
 def test_a_field_acts_on_points_and_on_any_grid_of_them(kind, shape):
-    field = MAKERS[kind](width=16, depth=3, channels=3)
-    theta = field.init(jax.random.key(0))
+    field, theta = drawn(kind)
     x = jax.random.uniform(jax.random.key(1), shape)
-    y = field(theta, x)
+    y = at(field, theta, x)
     assert y.shape == (*shape[:-1], 3)
-    one_by_one = [field(theta, p) for p in x.reshape(-1, 2)]
+    one_by_one = [at(field, theta, p) for p in x.reshape(-1, 2)]
     np.testing.assert_allclose(y.reshape(-1, 3), one_by_one, atol=1e-5)
 
 
@@ -177,9 +187,8 @@ def test_spec_builds_the_same_field(kind):
     assert again == field
     assert hash(again) == hash(field)
     x = jax.random.uniform(jax.random.key(1), (9, 2))
-    np.testing.assert_array_equal(
-        field(field.init(jax.random.key(0)), x), again(again.init(jax.random.key(0)), x)
-    )
+    theta, same = (jax.jit(f.init)(jax.random.key(0)) for f in (field, again))
+    np.testing.assert_array_equal(at(field, theta, x), jax.jit(again.apply)(same, x))
 
 
 def with_spec(field, spec):
@@ -211,13 +220,14 @@ def test_a_field_without_a_spec_is_equal_to_itself_alone():
     assert len({plain, doubled, field}) == 3
 
     @partial(jax.jit, static_argnums=0)
-    def at(field, theta, x):
+    def noted(field, theta, x):
         traced.append(field)
         return field(theta, x)
 
     theta, x = field.init(jax.random.key(0)), jnp.ones((3, 2))
     for _ in range(2):
-        np.testing.assert_allclose(at(doubled, theta, x), 2 * at(plain, theta, x), rtol=1e-6)
+        twice = 2 * noted(plain, theta, x)
+        np.testing.assert_allclose(noted(doubled, theta, x), twice, rtol=1e-6)
     assert len(traced) == 2
 
 
@@ -237,9 +247,8 @@ def test_gradients_with_respect_to_weights(kind):
         field = MAKERS[kind](width=8, depth=3, channels=1)
         theta = jax.tree.map(lambda a: a.astype(jnp.float64), field.init(jax.random.key(0)))
         x = jnp.asarray(np.random.default_rng(0).uniform(size=(5, 2)))
-        check_grads(
-            lambda t: jnp.sum(field(t, x) ** 2), (theta,), order=1, modes=("rev",), eps=1e-6
-        )
+        squares = jax.jit(lambda t: jnp.sum(field(t, x) ** 2))
+        check_grads(squares, (theta,), order=1, modes=("rev",), eps=1e-6)
 
 
 def test_a_seed_is_a_field():

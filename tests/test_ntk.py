@@ -215,7 +215,7 @@ def test_linearised_descent_is_exact_in_the_limit_of_small_steps(name):
         errors = []
         for lr in (1e-4, 1e-5):
             told = ntk.linearised_curve(pairs, residual, lr / pairs.values[0], 5)
-            real = descended(field, theta, x, y, lr / pairs.values[0], 5)
+            real = np.asarray(descended(field, theta, x, y, lr / pairs.values[0], 5))
             assert told[0] == pytest.approx(real[0], rel=1e-12)
             errors.append(abs(told[-1] - real[-1]) / real[0])
         assert errors[1] <= errors[0] / 50 + 1e-13

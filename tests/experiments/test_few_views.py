@@ -13,7 +13,7 @@ from learnit_utils.experiments.scores import Row, Scores
 from learnit_utils.forward import pixels, tomography
 
 NET = fields.build("fourier", width=8, depth=2, sigma=0.5, features=4, channels=1)
-GRID = protocol.grid(sgd=[0.1], adam=[1e-2])
+GRID = protocol.grid(adam=[1e-2])
 
 
 def images(count, seed=0):

@@ -30,10 +30,10 @@ def same(a, b):
 @pytest.mark.parametrize(
     "change",
     [
-        dict(agreement=True),
+        pytest.param(dict(agreement=True), marks=pytest.mark.slow),  # three methods are compiled
         dict(method="reptile"),
         dict(step_sizes="parameter_step"),
-        dict(context_fraction=0.25, inner_steps=3),
+        dict(context_fraction=0.25, inner_steps=1),
         dict(signals="sdf+text", limit=7),
         dict(precision="float16"),
     ],
