@@ -14,7 +14,8 @@ from learnit_utils.book.cli import main
 CHAPTERS = list(runner.chapters(ROOT))
 CONSTRAINTS = ROOT / "tests" / "constraints-colab.txt"
 RESULTS = sorted((ROOT / "learnit_utils/shipped/results").glob("[!m]*.json"))
-WITH_RESULTS = ("06_ct", "07_simple_nerf", "08_phototourism")
+WITH_RESULTS = ("05_ntk_dictionary", "06_ct", "07_simple_nerf", "08_phototourism")
+ELSEWHERE = {"ct_sigma"}  # a fit of it: tests/experiments/test_few_views.py
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def test_the_cheapest_piece_of_every_shipped_result_is_reproduced(built):
         report = json.loads((built / "results" / f"{name}.json").read_text("utf8"))
         laws |= {c["id"] for c in report["claims"] if c["kind"] == "law" and c["holds"]}
         assert any(r["kept"] for r in report["results"])
-    assert {f"reproduced/{path.stem}" for path in RESULTS} <= laws
+    assert {f"reproduced/{path.stem}" for path in RESULTS if path.stem not in ELSEWHERE} <= laws
 
 
 @pytest.mark.slow

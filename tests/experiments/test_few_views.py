@@ -1,5 +1,6 @@
 """Comparisons on scans: names, pairs, budgets, and inits that are made only where needed."""
 
+import json
 from types import SimpleNamespace
 
 import jax
@@ -7,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from learnit_utils import evaluate, fields, tasks
+from learnit_utils import evaluate, fields, shipped, tasks
 from learnit_utils.experiments import few_views, protocol
+from learnit_utils.experiments.registry import RECIPES
 from learnit_utils.experiments.scores import Row, Scores
 from learnit_utils.forward import pixels, tomography
 
@@ -129,3 +131,25 @@ def test_a_sweep_is_kept_by_what_it_is():
     assert about[0]["init"] == about[1]["init"] == "a, 3 views, noise 0.1"
     assert about[2] == dict(method="FBP", views=3, noise=0.0)
     assert pieces.asked[2][2] < pieces.asked[0][2]  # the cheapest, which a page measures again
+
+
+@pytest.mark.slow
+def test_a_fit_of_the_shipped_comparison_of_scales_is_reproduced():
+    """One of the fits in a piece of ct_sigma: its cheapest whole piece is seven of them."""
+    recipe = RECIPES["ct48_reptile12"]
+    data = [pixels.image_tasks(recipe.load("validation")).take(slice(0, 4))] * 2
+    sgd, scale = protocol.grid(sgd=[1.0]), dict(sigma=20 / (2 * np.pi))
+    net = fields.build(**dict(recipe.field) | scale)
+    init = few_views.random_init(net, jax.random.split(first_key(), 3))
+    compare = few_views.Comparison(*data, sgd, cap=1500, every=25)
+    study = compare.study("again", {"random": init}, views=4)
+    now = study.best(few_views.label("random", 4))["SGD 1"]
+    pieces = json.loads(shipped.read("ct_sigma.json", "results"))["pieces"].values()
+    about = dict(init=few_views.label("random, sigma 20", 4), of="best")
+    (kept,) = [p["value"]["SGD 1"] for p in pieces if p["about"] == about]
+    assert abs(now - kept) < 0.1
+
+
+def first_key():
+    """The chapter's key of random inits."""
+    return jax.random.split(jax.random.key(0), 7)[0]
