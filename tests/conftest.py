@@ -1,6 +1,7 @@
 """Strict JAX everywhere: no implicit rank promotion, no key used twice."""
 
 import json
+import sys
 from pathlib import Path
 
 import jax
@@ -26,6 +27,13 @@ def pytest_collection_modifyitems(items):
         return LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST)
 
     items.sort(key=place)
+
+
+@pytest.fixture(autouse=True)
+def no_figures_are_left():
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 @pytest.fixture

@@ -12,8 +12,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as read_tensors
 from safetensors.numpy import save as tensors
 
-import learnit_utils
-from learnit_utils import _files, fields, shipped
+from learnit_utils import __version__, _files, fields, shipped
 from learnit_utils._files import FileError
 from learnit_utils._state import plain
 from learnit_utils.evaluate import Problem
@@ -214,7 +213,7 @@ def environment() -> dict[str, Any]:
     device = jax.devices()[0]
     cores = f", cores: {flops.cores()}" if device.platform == "cpu" else ""
     libraries = {n: version(n) for n in ("jax", "jaxlib", "optax", "numpy")}
-    libraries["learnit-utils"] = learnit_utils.__version__
+    libraries["learnit-utils"] = __version__
     return dict(
         versions=dict(python=platform.python_version(), **libraries),
         device=f"{len(jax.local_devices())} x {device.platform} ({device.device_kind}){cores}",
