@@ -65,6 +65,15 @@ def _drawn(net: Field, key: jax.Array) -> Theta:
     return net.init(jax.random.clone(key))  # a seed is drawn anew for every piece
 
 
+def _anew(make: Callable, *args) -> Any:
+    """make(*args), as often as it is called, though a key among the arguments is used up once."""
+    return make(*(jax.random.clone(arg) if _is_key(arg) else arg for arg in args))
+
+
+def _is_key(value: Any) -> bool:
+    return isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
+
+
 def entrants(
     net: Field,
     learned: Mapping[str, Trained],
@@ -87,9 +96,9 @@ def entrants(
     first, whole, how = next(iter(learned.values())), regression(net), (FITTER, steps)
     like = (first.theta, images.shared)
     made = {
-        "mean": (partial(baselines.mean, net, key_mean, whole, images, *how), net),
-        "matched": (partial(baselines.matched, net, key_matched, whole, *like, *how), net),
-        "shuffled": (partial(baselines.shuffled, key_shuffled, first.theta), first.field),
+        "mean": (partial(_anew, baselines.mean, net, key_mean, whole, images, *how), net),
+        "matched": (partial(_anew, baselines.matched, net, key_matched, whole, *like, *how), net),
+        "shuffled": (partial(_anew, baselines.shuffled, key_shuffled, first.theta), first.field),
     } | {name: (w.theta, w.field) for name, w in learned.items()}
     found = {name: Entrant([seed], its) for name, (seed, its) in made.items()}
     return {"random": random_init(net, keys_random)} | found
