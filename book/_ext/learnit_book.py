@@ -233,9 +233,9 @@ def inits(app) -> str:
     """Every shipped init: how it was learned, in how long, its scores, what was found."""
     rows, devices = [], {}
     for name in store.names():
-        i = store.load(name).info
+        trained = store.load(name)
+        i, s = trained.info, trained.trained_by().settings()
         devices.setdefault(i["device"], []).append(f"`{name}`")
-        s = i["settings"]
         outer = f"Adam {s['outer_lr']:g}, {s['decay']}, {i['steps']} x {s['batch']}"
         inner = f"{s['inner_steps']} x SGD {s['inner_lr']:g}"
         fraction = s["context_fraction"]
