@@ -305,14 +305,15 @@ def test_the_generated_pages_say_what_the_runs_said(html):
 
 
 def test_the_answer_comes_first(html):
-    """In a page the teaser figure stands above all code that is not folded."""
+    """In a page the teaser, a figure or a slider, stands above all code that is not folded."""
     from bs4 import BeautifulSoup
 
     for page in CHAPTERS:
         soup = BeautifulSoup((html / page).read_text("utf8"), "html.parser")
-        marks = soup.select(".bd-article figure.learnit-figure, .bd-article div.cell_input")
-        open_ = [m for m in marks if m.name == "figure" or not m.find_parent("details")]
-        assert open_[0].name == "figure", page
+        shown, code = "figure.learnit-figure, .learnit-slider", "div.cell_input"
+        marks = soup.select_one(".bd-article").select(f"{shown}, {code}")
+        first = next(m for m in marks if not m.find_parent("details"))
+        assert first in soup.select(shown), page
 
 
 def test_data_page_credits_every_photograph(html):
