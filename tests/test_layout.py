@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+import warnings
 
 import pytest
 import yaml
@@ -220,6 +221,31 @@ def test_committed_chapters_are_clean(path):
     assert len({c["id"] for c in nb["cells"]}) == len(nb["cells"])
     assert sum("parameters" in c["metadata"].get("tags", []) for c in code) == 1
     assert "teaser" in {t for c in nb["cells"] for t in c["metadata"].get("tags", [])}
+
+
+def misread(source):
+    """What Python makes of TeX in a string that is not raw: control characters, bad escapes."""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        tree = ast.parse(source)
+    yield from (str(w.message) for w in warned)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from re.findall(r"[\a\b\f\r\v]\w*|\t[a-z]+|\n(?:abla|eq|ot|u)\b", node.value)
+
+
+def test_tex_in_a_plain_string_is_found():
+    assert list(misread(r's = "$\alpha \nabla L(\theta)$"')) == ["\alpha", "\nabla", "\theta"]
+    assert list(misread(r's = "$\cdot$"'))
+    assert not list(misread(r's = r"$\alpha \nabla L(\theta) \cdot$"'))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_tex_in_a_chapter_s_code_is_tex(path):
+    for cell in json.loads(path.read_text("utf8"))["cells"]:
+        if cell["cell_type"] == "code":
+            plain = re.sub(r"(?m)^( *)[%!].*", r"\1pass", "".join(cell["source"]))
+            assert list(misread(plain)) == [], cell["id"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

@@ -176,6 +176,7 @@ def test_a_page_is_quiet_local_and_described(address, chrome, page, mode):
             "[...document.querySelectorAll('.math')].filter(m => !m.querySelector('mjx-container'))"
         )
         assert visit.page.evaluate(f"{unset}.length") == 0
+        assert visit.page.evaluate("document.querySelectorAll('mjx-merror').length") == 0
         found = (
             Axe().run(visit.page, options={"resultTypes": ["violations"]}).response["violations"]
         )
