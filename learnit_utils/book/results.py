@@ -24,7 +24,7 @@ from learnit_utils.experiments.content import digest
 from learnit_utils.experiments.protocol import Pieces
 
 FOLDER, INDEX = "pieces", "index.json"  # in a run's folder; per study, what this run asked for
-CHOICES = ("book", "run", "recertify")
+CHOICES = ("book", "auto", "run", "recertify")
 EVERY = 12  # one piece in so many is measured again by `recertify`, and always the cheapest
 SAMPLED = 1e6  # pieces of a larger cost are never measured again to certify others
 TOLERANCE = 0.1  # dB, of a mean over tasks, after fits of hundreds of steps
@@ -54,8 +54,9 @@ def open(choice: str) -> "Results":
     """The kept results that a chapter's parameter asks for.
 
     Args:
-        choice: "book" for those that ship; "run" to measure what is missing in the run's folder;
-            "recertify", see the module; else a folder `pieces` that such a run left.
+        choice: "book" for those that ship; "auto" for those that ship where they are of these
+            settings, and the rest measured; "run" to measure all that is missing in the run's
+            folder; "recertify", see the module; else a folder `pieces` that such a run left.
     """
     if choice in CHOICES or Path(choice).expanduser().is_dir():
         return Results(choice)
@@ -99,6 +100,8 @@ class Results(Pieces):
             return self._kept(study, key) or self._certified(study, key, about, measure, cost)
         found = self._kept(study, key) if self.choice not in CHOICES else None
         found = found or self._study(study)["pieces"].get(key)
+        if found is None and self.choice == "auto":
+            return self._kept(study, key) or self._measured(study, key, about, measure)
         if found is None:
             what = ", ".join(f"{k} {v}" for k, v in about.items())
             raise ResultsError(
@@ -163,8 +166,11 @@ class Results(Pieces):
 
     # --- what a page says ---------------------------------------------------------------------
     def measured_now(self, study: str) -> bool:
-        """Whether this run measured the study, rather than reading what ships."""
-        return self.choice == "run"
+        """Whether this run measured most of the study, rather than reading what ships."""
+        ships = self._study(study)["pieces"]
+        asked = self._asked.get(study, {})
+        most = 2 * sum(key not in ships for key in asked) > len(asked)
+        return self.choice == "run" or (self.choice == "auto" and most)
 
     def sources(self, study: str) -> list[dict]:
         """The different provenances of the pieces asked for, most frequent first."""
@@ -212,8 +218,8 @@ class Results(Pieces):
             )
             what = ", ".join(f"{k} {v}" for k, v in sample.about.items())
             main = self.sources(study)[0]
-            where = dict(run="this run", book="shipped", recertify="shipped")
-            where = where.get(self.choice, "a folder")
+            where = "this run" if self.measured_now(study) else "shipped"
+            where = where if self.choice in CHOICES else "a folder"
             when = f"{main['date']}, commit {main['commit'] or 'unknown'}"
             pieces = len(self._asked[study])
             rows.append([study, pieces, f"{where}: {when}", what, f"{sample.difference:.1g}"])

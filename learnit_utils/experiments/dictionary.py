@@ -9,6 +9,7 @@ import numpy as np
 
 from learnit_utils import evaluate, ntk
 from learnit_utils.evaluate import SGD
+from learnit_utils.experiments.protocol import made
 from learnit_utils.fields import Field, Theta
 from learnit_utils.forward import pixels
 from learnit_utils.metrics import decibel
@@ -105,12 +106,12 @@ def stages(field: Field, inits: dict[int, Theta], targets: Tasks, lr: float) -> 
     return found
 
 
-def spectrum(field: Field, theta: Theta, side: int, leading: int, seed: int) -> dict[str, Any]:
+def spectrum(field: Field, init: Any, side: int, leading: int, seed: int) -> dict[str, Any]:
     """Leading eigenvalues and trace of the kernel on a grid, both over N; nothing of size N^2.
 
     Args:
         field: the network.
-        theta: its weights.
+        init: its weights, or a function that makes them; see `protocol.Contender`.
         side: pixels of a side of the grid.
         leading: number of eigenvalues, to a hundredth of the largest.
         seed: of Lanczos' first vector.
@@ -118,7 +119,7 @@ def spectrum(field: Field, theta: Theta, side: int, leading: int, seed: int) -> 
     Returns:
         {"values": [...], "trace": ...}, as JSON.
     """
-    points = pixels.grid(side).reshape(-1, 2)
+    theta, points = made(init).theta, pixels.grid(side).reshape(-1, 2)
     product = ntk.operator(field.apply, theta, points)
     pairs = ntk.eigenpairs(product, leading, tolerance=1e-2, seed=seed)
     values = np.asarray(pairs.values / product.size, np.float64).tolist()

@@ -9,6 +9,7 @@ first.
 from bisect import bisect
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
+from itertools import product
 from typing import NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from learnit_utils import fields, metrics
+from learnit_utils.experiments.protocol import DIGITS, Pieces
 from learnit_utils.fields import Field, Theta
 
 ADAM = optax.scale_by_adam()
@@ -95,17 +97,56 @@ def sweep(
         x, y: as in `fit`.
         key: of the draw that every network starts from.
     """
-    inits = {knob: field.init(jax.random.clone(key)) for knob, field in networks.items()}
-    return {
-        (knob, lr): fit(field, inits[knob], x, y, hold_then_fall(lr, steps))
-        for knob, field in networks.items()
-        for lr in lrs
-    }
+    pairs = product(networks.items(), lrs)
+    return {(knob, lr): fit_anew(f, lr, steps, x, y, key) for (knob, f), lr in pairs}
 
 
-def best(fits: Mapping[Hashable, Fit]) -> Hashable:
-    """The key of the fit with the highest PSNR; those that are not finite rank last."""
-    return max(fits, key=lambda key: np.nan_to_num(fits[key].psnr, nan=-np.inf))
+def fit_anew(
+    field: Field, lr: float, steps: int, x: jax.Array, y: jax.Array, key: jax.Array
+) -> Fit:
+    """One fit of a `sweep`."""
+    return fit(field, field.init(jax.random.clone(key)), x, y, hold_then_fall(lr, steps))
+
+
+def score(
+    field: Field, lr: float, steps: int, x: jax.Array, y: jax.Array, key: jax.Array
+) -> float | None:
+    """The PSNR of one fit of a `sweep` as JSON, None if it is not finite."""
+    psnr = fit_anew(field, lr, steps, x, y, key).psnr
+    return round(psnr, DIGITS) if np.isfinite(psnr) else None
+
+
+def kept_sweep(
+    pieces: Pieces,
+    name: str,
+    networks: Mapping[float, Field],
+    lrs: Sequence[float],
+    steps: int,
+    x: jax.Array,
+    y: jax.Array,
+    key: jax.Array,
+) -> dict[tuple[float, float], float]:
+    """The PSNR of every fit of a `sweep`, by pieces of the study "contest".
+
+    Args:
+        pieces: where they are kept.
+        name: of the networks, for people.
+        networks, lrs, steps, x, y, key: as in `sweep`.
+
+    Returns:
+        (knob, step size) -> PSNR in dB, nan for a fit that diverges.
+    """
+    found = {}
+    for (knob, field), lr in product(networks.items(), lrs):
+        about = dict(network=name, knob=knob, lr=lr)
+        psnr = pieces.call("contest", about, score, field, lr, steps, x, y, key)
+        found[knob, lr] = np.nan if psnr is None else psnr
+    return found
+
+
+def best(psnr: Mapping[Hashable, float]) -> Hashable:
+    """The key of the highest PSNR; those that are not finite rank last."""
+    return max(psnr, key=lambda key: np.nan_to_num(psnr[key], nan=-np.inf))
 
 
 def at_edge(value: float, tried: Sequence[float]) -> bool:

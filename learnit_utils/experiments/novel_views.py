@@ -16,7 +16,7 @@ import optax
 
 from learnit_utils import baselines, evaluate, tasks
 from learnit_utils.evaluate import ADAM
-from learnit_utils.experiments.protocol import Choice, Contender, Study
+from learnit_utils.experiments.protocol import Choice, Contender, Study, made
 from learnit_utils.experiments.scores import Scores
 from learnit_utils.experiments.studio import Studio
 from learnit_utils.fields import Layer, Theta
@@ -103,12 +103,12 @@ def derived(
         "matched", "shuffled" -> contenders of a `Study`.
     """
 
-    def made(make, key):
+    def seeds_by(make, key):
         keys = (jax.random.fold_in(jax.random.clone(key), seed) for seed in range(seeds))
         likes = (learned[min(seed, len(learned) - 1)] for seed in range(seeds))
         return [partial(make, own, like) for own, like in zip(keys, likes)]
 
-    both = Contender(made(match, key_matched), cost=cost), made(shuffled, key_shuffled)
+    both = Contender(seeds_by(match, key_matched), cost=cost), seeds_by(shuffled, key_shuffled)
     return dict(matched=both[0], shuffled=Contender(both[1]))
 
 
@@ -150,7 +150,7 @@ def fitted(
 
 
 def _fitted(seed, problem, optimizer, lr, steps, task, key):
-    theta = Init.of(seed() if callable(seed) else seed).theta
+    theta = made(seed).theta
     run = _fit(problem.loss, problem.resample, optimizer)
     return run(theta, task, key, jnp.float32(lr), steps)
 

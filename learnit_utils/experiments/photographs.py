@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from learnit_utils.experiments.protocol import Choice, Study
+from learnit_utils.experiments.protocol import Choice, Study, made
 from learnit_utils.experiments.scores import Row, Scores
 from learnit_utils.fields import Field, Theta
 from learnit_utils.forward import rendering
@@ -170,7 +170,7 @@ def ssim_after(
     found = {"right half": [], "other views": []}
     for i in range(tasks.count):
         each = tasks.take(i).each
-        (theta,) = fits(loss, init, each.support, optimizer, [steps], lr)
+        (theta,) = fits(loss, made(init), each.support, optimizer, [steps], lr)
         given, *others = stands(each, len(each.query.size))
         half = int(given.size[1]) // 2
         pair = shown(field, theta, given, sampling), picture(given)

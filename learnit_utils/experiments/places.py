@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from learnit_utils.experiments.protocol import random_inits
 from learnit_utils.experiments.recipe import Recipe
 from learnit_utils.experiments.registry import RECIPES
 from learnit_utils.experiments.store import Trained
@@ -59,9 +60,8 @@ def contenders(
     field: Field, trained: Mapping[str, Sequence[Trained]], key: jax.Array, seeds: int
 ) -> dict[str, list[Any]]:
     """The inits of a study: "scratch", drawn anew for each seed, and those that were trained."""
-    keys = [jax.random.fold_in(jax.random.clone(key), n) for n in range(seeds)]
-    scratch = [field.init(k) for k in keys]
-    return {"scratch": scratch} | {run: [w.init for w in found] for run, found in trained.items()}
+    scratch = {"scratch": random_inits(field, key, seeds)}
+    return scratch | {run: [w.init for w in found] for run, found in trained.items()}
 
 
 # --- photographs that no init has seen ----------------------------------------------------------

@@ -19,6 +19,7 @@ from learnit_utils import evaluate
 from learnit_utils.evaluate import Problem
 from learnit_utils.experiments.content import digest
 from learnit_utils.experiments.scores import Row, Scores
+from learnit_utils.fields import Field, Theta
 from learnit_utils.inner import Init
 from learnit_utils.metrics import decibel
 from learnit_utils.tasks import Tasks
@@ -79,6 +80,23 @@ class Contender(NamedTuple):
     seeds: Sequence[Any]  # Init, weights, or a function of no arguments that makes one
     problem: Problem | None = None  # the study's, unless it has one of its own
     cost: float = 0  # of making a seed, if that is much work; as in `Pieces.call`
+
+
+def drawn(field: Field, key: jax.Array) -> Theta:
+    """A random init. `partial(drawn, field, key)` is a seed of a `Contender` that every CPU files
+    alike; the last bits of the weights themselves depend on it."""
+    return field.init(jax.random.clone(key))  # it is drawn anew for every piece
+
+
+def random_inits(field: Field, key: jax.Array, count: int) -> list[Callable[[], Theta]]:
+    """Seeds of a `Contender`, drawn with keys folded from one."""
+    keys = (jax.random.fold_in(jax.random.clone(key), n) for n in range(count))
+    return [partial(drawn, field, k) for k in keys]
+
+
+def made(seed: Any) -> Init:
+    """The init that a seed of a `Contender` stands for."""
+    return _made(seed)
 
 
 class Choice(NamedTuple):

@@ -5,14 +5,15 @@ Waves are rows of complex unit vectors over n evenly spaced samples of [0, 1); r
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from learnit_utils import fields, metrics, ntk
+from learnit_utils import fields, inner, metrics, ntk, tasks
+from learnit_utils.evaluate import ADAM
 from learnit_utils.fields import Field, Layer, Theta
 
 
@@ -181,6 +182,62 @@ def heights(outputs: np.ndarray) -> np.ndarray:
 def second_peak(height: np.ndarray, tone: int) -> int:
     """The frequency of the highest wave beside a tone."""
     return int(np.argmax(height * (np.arange(len(height)) != tone)))
+
+
+def fit_every_other(
+    field: Field, thetas: Sequence[Theta], waves: np.ndarray, steps: int, lr: float
+) -> np.ndarray:
+    """The output of a network of one coordinate at all samples after Adam on every other one.
+
+    Args:
+        field: the network.
+        thetas: the starts, fitted at once.
+        waves: (count, n) values at n evenly spaced samples of [0, 1).
+        steps, lr: of Adam.
+
+    Returns:
+        (count, starts, n)
+
+    Source: Yüce et al. 2022, figure 3.
+    """
+    x = np.arange(waves.shape[1], dtype=np.float32)[:, None] / waves.shape[1]
+    adapt = inner.with_optimizer(tasks.regression(field), steps, ADAM, lr=lr, keep_last=0)
+
+    def one(wave, theta):
+        end, _ = adapt(theta, tasks.Tasks(wave[::2, None], x[::2]), jax.random.key(0))
+        return field(end, x).ravel()
+
+    every = jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))
+    return np.asarray(every(jnp.asarray(waves, jnp.float32), stacked(thetas)))
+
+
+def rule_point(
+    field: Field,
+    key: jax.Array,
+    tones: Sequence[tuple[int, float]],
+    n: int,
+    steps: int,
+    lr: float,
+) -> dict[str, Any]:
+    """How far the kernel of a fresh network reaches, and what it does between the samples.
+
+    Args:
+        field: a network of one coordinate.
+        key: of three starts; the first is fitted to every tone.
+        tones: (cycles, phase) each.
+        n: samples, of which every other one is seen.
+        steps, lr: as in `fit_every_other`.
+
+    Returns:
+        {"reach", "unseen": `unseen_error` of every tone}, as JSON.
+    """
+    samples = np.arange(n) / n
+    thetas = [field.init(k) for k in jax.random.split(jax.random.clone(key), 3)]
+    waves = np.array([np.cos(2 * np.pi * f * samples + phase) for f, phase in tones])
+    outputs = fit_every_other(field, thetas[:1], waves, steps, lr)[:, 0]
+    left = [unseen_error(output, wave) for output, wave in zip(outputs, waves)]
+    x = samples[:, None].astype(np.float32)
+    return dict(reach=reach(field, thetas, x), unseen=[float(f"{v:.4g}") for v in left])
 
 
 def unseen_error(output: np.ndarray, wave: np.ndarray) -> float:

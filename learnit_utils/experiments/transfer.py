@@ -8,19 +8,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from learnit_utils import evaluate
+from learnit_utils import evaluate, inner
 from learnit_utils.evaluate import Interval, Problem, interval
 from learnit_utils.experiments import flops, recipe
-from learnit_utils.experiments.protocol import Choice, Study, grid
+from learnit_utils.experiments.protocol import DIGITS, Choice, Pieces, Study, grid, made
 from learnit_utils.experiments.scores import Row, Scores
 from learnit_utils.experiments.store import Trained
+from learnit_utils.fields import Field, Theta
 from learnit_utils.inner import Adapt
 from learnit_utils.metrics import decibel
 from learnit_utils.tasks import Loss, Tasks
 
-RANDOM, METRIC = "random", "psnr"
+STUDY, RANDOM, METRIC = "transfer", "random", "psnr"
 Pair = tuple[str, str]  # name of an init, name of a class
 
 
@@ -51,31 +54,78 @@ def psnr(loss: Loss, adapt: Adapt, init: Any, tasks: Tasks) -> np.ndarray:
     return decibel(evaluate.trajectory(loss, adapt, init, tasks))
 
 
-def with_adam(loss: Loss, init: Any, trials: Trials, lrs: Sequence[float], steps: int) -> Study:
+def curve(loss: Loss, adapt: Adapt, init: Any, tasks: Tasks) -> list:
+    """`psnr` as JSON; init may be a function that makes one, as in `protocol.Contender`."""
+    return np.round(psnr(loss, adapt, made(init), tasks).astype(np.float64), DIGITS).tolist()
+
+
+def kept_psnr(
+    pieces: Pieces, loss: Loss, adapt: Adapt, init: Any, tasks: Tasks, **about: Any
+) -> np.ndarray:
+    """`psnr` by a piece of the study "transfer"; about says what it is, for people."""
+    args = (loss, adapt, init, tasks)
+    return np.array(pieces.call(STUDY, about, curve, *args, cost=tasks.count))
+
+
+def with_adam(
+    loss: Loss, init: Any, trials: Trials, lrs: Sequence[float], steps: int, pieces: Pieces
+) -> Study:
     """The study of one init, named "random", that takes so many steps of Adam."""
-    settings = dict(cap=steps, every=steps, early_stop=False)
+    settings = dict(cap=steps, every=steps, early_stop=False, pieces=pieces)
     tasks = (trials.validation, trials.test)
-    return Study("adam", Problem(loss, loss), {RANDOM: [init]}, grid(adam=lrs), *tasks, **settings)
+    return Study(STUDY, Problem(loss, loss), {RANDOM: [init]}, grid(adam=lrs), *tasks, **settings)
 
 
-def after(trained: Trained, tasks: Tasks, steps: Sequence[int]) -> dict[int, np.ndarray]:
+def after(
+    trained: Trained,
+    tasks: Tasks,
+    steps: Sequence[int],
+    pieces: Pieces | None = None,
+    name: str = "",
+) -> dict[int, np.ndarray]:
     """PSNR in dB after some numbers of steps of the inner loop that an init was learned with.
 
     Steps beyond those of its recipe go on in the same way; learned step sizes repeat their last.
+
+    Args:
+        trained: the init.
+        tasks: to fit.
+        steps: the numbers.
+        pieces: where the values are kept, under that name of the init.
 
     Returns:
         Number of steps -> (tasks,).
     """
     settings, loss = trained.trained_by(), trained.problem().loss
+    pieces = pieces or Pieces()
 
     def curve(count):
-        changed = recipe.with_changes(settings, inner_steps=count)
-        return psnr(loss, recipe.functions(changed).adapt, trained.init, tasks)
+        adapt = recipe.functions(recipe.with_changes(settings, inner_steps=count)).adapt
+        how = (pieces, loss, adapt, trained.init, tasks)
+        return kept_psnr(*how, of=f"{count} steps of its own loop", by=name)
 
     if settings.context_fraction is not None:  # on the way it is measured on a part of the points
         return {count: curve(count)[:, -1] for count in steps}
     longest = curve(max(steps))
     return {count: longest[:, count] for count in steps}
+
+
+def watched(
+    field: Field, loss: Loss, theta: Theta, tasks: Tasks, lr: float, steps: int
+) -> np.ndarray:
+    """What a network draws before, between and after plain steps of descent on each of some tasks:
+    (tasks, steps + 1, points, channels)."""
+    one_step = inner.sgd(loss, 1, lr)
+
+    @jax.jit
+    def watch(theta, task):
+        def step(theta, _):
+            return one_step(theta, task, jax.random.key(0))[0], field(theta, task.shared)
+
+        end, drawn = jax.lax.scan(step, theta, length=steps)
+        return jnp.concatenate([drawn, field(end, task.shared)[None]])
+
+    return np.stack([watch(theta, tasks.take(i)) for i in range(tasks.count)])
 
 
 def lessons(trained: Trained) -> int:
@@ -140,6 +190,7 @@ def table(
     inits: Mapping[str, Any],
     trials: Mapping[str, Trials],
     lrs: Sequence[float],
+    pieces: Pieces | None = None,
 ) -> Table:
     """Try every init on every class.
 
@@ -149,15 +200,18 @@ def table(
         inits: name -> init; one is named "random".
         trials: class -> tasks.
         lrs: step sizes of Adam for the random init.
+        pieces: where the cells are kept.
     """
+    pieces = pieces or Pieces()
     curves, scores, adam = {}, {}, {}
     for of, tasks in trials.items():
         rows = []
         for name, init in inits.items():
-            curves[name, of] = psnr(loss, adapt, init, tasks.test)
+            how = (pieces, loss, adapt, init, tasks.test)
+            curves[name, of] = kept_psnr(*how, by=name, of=of)
             rows += _rows(name, curves[name, of][:, -1]) if name != RANDOM else []
         steps = curves[RANDOM, of].shape[1] - 1
-        study = with_adam(loss, inits[RANDOM], tasks, lrs, steps)
+        study = with_adam(loss, inits[RANDOM], tasks, lrs, steps, pieces)
         adam[of] = study.choose_one(RANDOM)
         scores[of] = Scores([*study.score({RANDOM: adam[of]}).rows, *rows])
     return Table(curves, scores, adam, {of: tasks.owners for of, tasks in trials.items()})

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -112,6 +113,23 @@ def test_another_function_or_setting_is_another_piece(tmp_path, changed):
         ask(tmp_path / "run/pieces", [2], function=changed)
 
 
+def test_auto_measures_what_does_not_ship(tmp_path):
+    ask("run", [0, 1])
+    results.ship(tmp_path / "run/pieces/m")
+    recached()
+    seen.calls.clear()
+    kept, values = ask("auto", [0, 1])
+    assert (values, seen.calls, kept.measured_now("m")) == (VALUES[:2], [], False)
+    assert kept.origin("m")["commit"] == "abc1234"
+    shutil.rmtree(tmp_path / "run")
+    for _ in range(2):  # once measured, it is kept in the run's folder
+        kept, values = ask("auto", [0, 1, 2])
+        assert (values, seen.calls, kept.measured_now("m")) == (VALUES, [2], False)
+    kept, _ = ask("auto", [3, 4, 0])
+    assert kept.measured_now("m")
+    assert kept.origin("m") is None
+
+
 def test_another_study_is_another_folder(tmp_path):
     ask("run", [1], study="m")
     ask("run", [1], study="n")
@@ -137,7 +155,7 @@ def test_another_choice_is_refused(choice):
         choice = "nothing"
     with pytest.raises(ResultsError) as error:
         results.open(choice)
-    message = f"table = {choice!r}: expected book, run, recertify or a folder"
+    message = f"table = {choice!r}: expected book, auto, run, recertify or a folder"
     assert str(error.value) == message
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from learnit_utils import fields, metrics
 from learnit_utils.experiments import fitting
+from learnit_utils.experiments.protocol import Pieces
 from learnit_utils.forward import pixels
 
 GRID = pixels.grid(6)
@@ -108,11 +109,17 @@ def test_a_sweep_is_every_pair_from_one_draw(picture):
     assert found[10.0, 1e-3].losses[0] == found[10.0, 1e-2].losses[0]
 
 
-def test_a_diverged_fit_is_not_the_best():
-    def ended(loss):
-        return fitting.Fit(NETWORKS[0], [], np.array([1.0, loss]))
+def test_a_kept_sweep_is_the_psnr_of_a_sweep(picture):
+    networks = {w: fields.siren(8, 3, w) for w in (10.0, 20.0)}
+    how = ([1e-3, 1e30], 5, X, picture.reshape(-1, 3), jax.random.key(2))
+    found = fitting.kept_sweep(Pieces(), "SIREN", networks, *how)
+    for pair, fit in fitting.sweep(networks, *how).items():
+        np.testing.assert_allclose(found[pair], fit.psnr, atol=1e-4)
+    assert np.isnan(found[10.0, 1e30])
 
-    assert fitting.best({"a": ended(0.1), "b": ended(np.nan), "c": ended(0.01)}) == "c"
+
+def test_a_diverged_fit_is_not_the_best():
+    assert fitting.best({"a": 10.0, "b": np.nan, "c": 20.0}) == "c"
 
 
 def test_the_edge_of_what_was_tried():

@@ -46,9 +46,9 @@ def test_contenders_are_random_networks_and_what_was_trained():
     found = places.contenders(FIELD, trained, jax.random.key(0), 2)
     assert list(found) == ["scratch", "many"]
     assert found["many"] == [init]
-    first, second = (theta[0].w for theta in found["scratch"])
+    first, second = (make()[0].w for make in found["scratch"])
     assert np.abs(np.asarray(first) - np.asarray(second)).max() > 0.1
-    again = places.contenders(FIELD, trained, jax.random.key(0), 1)["scratch"][0]
+    again = places.contenders(FIELD, trained, jax.random.key(0), 1)["scratch"][0]()
     np.testing.assert_array_equal(again[0].w, first)
 
 

@@ -59,8 +59,8 @@ def table(inits, trials):
 
 def test_a_learned_init_takes_the_steps_it_was_learned_with(table, inits, trials):
     losses = evaluate.trajectory(LOSS, ADAPT, inits["a"], trials["b"].test)
-    np.testing.assert_allclose(table.curves["a", "b"], decibel(losses), rtol=1e-6)
-    np.testing.assert_allclose(table.scores["b"].by_task("a"), decibel(losses[:, -1]), rtol=1e-6)
+    np.testing.assert_allclose(table.curves["a", "b"], decibel(losses), atol=1e-4)
+    np.testing.assert_allclose(table.scores["b"].by_task("a"), decibel(losses[:, -1]), atol=1e-4)
     assert table.curves["a", "b"].shape == (3, RECIPE.inner_steps + 1)
 
 
@@ -71,7 +71,7 @@ def test_a_random_init_takes_adams_best_step_size_on_validation(table, inits, tr
         end = evaluate.curve(LOSS, inits["random"], test, optax.adam(tuned.lr), 2)[:, -1]
         np.testing.assert_allclose(table.scores[of].by_task("random"), decibel(end), atol=2e-4)
         plain = evaluate.curve(LOSS, inits["random"], test, optax.sgd(RECIPE.inner_lr), 2)
-        np.testing.assert_allclose(table.curves["random", of], decibel(plain), rtol=1e-4)
+        np.testing.assert_allclose(table.curves["random", of], decibel(plain), atol=1e-3)
 
 
 def test_means_and_leads_count_owners(table, trials):
@@ -111,7 +111,7 @@ def test_an_inits_own_loop(settings):
     for steps, psnr in found.items():
         _, loss, adapt, _ = trained(**settings, inner_steps=steps).problem()
         alone = transfer.psnr(loss, adapt, learned.init, tasks)[:, -1]
-        np.testing.assert_allclose(psnr, alone, rtol=1e-5)
+        np.testing.assert_allclose(psnr, alone, atol=1e-4)
 
 
 def test_learned_step_sizes_repeat_their_last():
