@@ -3,13 +3,15 @@
 Source: Yuce et al. 2022, sections 5 and 6.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from learnit_utils import evaluate, ntk
 from learnit_utils.evaluate import SGD
-from learnit_utils.experiments.protocol import made
+from learnit_utils.experiments.protocol import DIGITS, made
 from learnit_utils.fields import Field, Theta
 from learnit_utils.forward import pixels
 from learnit_utils.metrics import decibel
@@ -31,6 +33,22 @@ def held(pairs: Eigenpairs, signals: np.ndarray) -> Held:
     count = int((pairs.values >= 0.1 * pairs.values[0]).sum())
     energy = ntk.energy(pairs.vectors, signals)
     return Held(count, *(energy[:, min(k, energy.shape[1]) - 1] for k in (count, 10, 100)))
+
+
+def held_means(
+    field: Field, init: Any, points: jax.Array, signals: np.ndarray, atoms: int
+) -> list[float]:
+    """`held` by leading eigenvectors of the kernel at an init, means over signals, as JSON.
+
+    Args:
+        field: the network.
+        init: its weights, or a function that makes them; see `protocol.Contender`.
+        points: (n, dims).
+        signals: (count, n).
+        atoms: how many eigenvectors.
+    """
+    pairs = ntk.eigenpairs(ntk.gram(field, made(init).theta, points), atoms)
+    return [float(np.mean(part)) for part in held(pairs, signals)]
 
 
 def speeds(pairs: Eigenpairs, lr: float) -> np.ndarray:
@@ -104,6 +122,39 @@ def stages(field: Field, inits: dict[int, Theta], targets: Tasks, lr: float) -> 
             predicted=float(decibel(ntk.linearised_curve(kernel, r, lr, 2)[:, -1]).mean()),
         )
     return found
+
+
+def stages_json(
+    field: Field, inits: dict[int, Any], targets: Tasks, lr: float
+) -> list[list[float]]:
+    """`stages` as JSON; inits may be functions that make them, as in `protocol.Contender`."""
+    weights = {step: made(init).theta for step, init in inits.items()}
+    return [list(stage) for stage in stages(field, weights, targets, lr).values()]
+
+
+def real_fits(
+    field: Field, init: Any, targets: Tasks, lr: float, steps: int, lrs: Sequence[float]
+) -> dict[str, Any]:
+    """What descent on images really does, to hold beside the kernel's prediction.
+
+    Args:
+        field: the network.
+        init: its weights, or a function that makes them; see `protocol.Contender`.
+        targets: image tasks.
+        lr, steps: of the long fits.
+        lrs: step sizes of two steps.
+
+    Returns:
+        {"along": PSNR in dB (tasks, steps + 1), "tried": PSNR after two steps by lrs, mean over
+        tasks, "turned": how far the kernel turns in the long fit of the first task}, as JSON.
+    """
+    theta, loss = made(init).theta, regression(field)
+    along = decibel(evaluate.curve(loss, theta, targets, SGD, steps, lr=lr))
+    tried = decibel(evaluate.tune(loss, theta, targets, SGD, lrs, 2).losses[:, :, -1])
+    end = evaluate.fit(loss, theta, targets.take(0), SGD, steps, lr=lr)
+    turned = ntk.distance(*(ntk.gram(field, t, targets.shared) for t in (theta, end)))
+    rounded = (np.round(np.asarray(v, np.float64), DIGITS) for v in (along, tried.mean(axis=1)))
+    return dict(zip(("along", "tried"), (v.tolist() for v in rounded)), turned=float(turned))
 
 
 def spectrum(field: Field, init: Any, side: int, leading: int, seed: int) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Where the first step of descent leads, and what the way back through the steps does."""
 
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -44,14 +43,6 @@ def _first_step(field, loss):
         return cosine, jnp.linalg.norm(ravel_pytree(grad)[0])
 
     return jax.jit(run)
-
-
-def means(
-    field: Field, loss: Loss, inits: Sequence[Any], tasks: Sequence[Tasks], lr: float
-) -> FirstStep:
-    """`first_step` of one init per task, averaged."""
-    found = [first_step(field, loss, i, t, lr) for i, t in zip(inits, tasks, strict=True)]
-    return FirstStep(*np.mean(found, axis=0).tolist())
 
 
 class WayBack(NamedTuple):

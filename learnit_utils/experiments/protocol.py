@@ -88,6 +88,15 @@ def drawn(field: Field, key: jax.Array) -> Theta:
     return field.init(jax.random.clone(key))  # it is drawn anew for every piece
 
 
+def anew(make: Callable, *args: Any) -> Any:
+    """make(*args), as often as it is called, though a key among the arguments is used up once."""
+    return make(*(jax.random.clone(arg) if _is_key(arg) else arg for arg in args))
+
+
+def _is_key(value: Any) -> bool:
+    return isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
+
+
 def random_inits(field: Field, key: jax.Array, count: int) -> list[Callable[[], Theta]]:
     """Seeds of a `Contender`, drawn with keys folded from one."""
     keys = (jax.random.fold_in(jax.random.clone(key), n) for n in range(count))

@@ -60,11 +60,28 @@ def curve(loss: Loss, adapt: Adapt, init: Any, tasks: Tasks) -> list:
 
 
 def kept_psnr(
-    pieces: Pieces, loss: Loss, adapt: Adapt, init: Any, tasks: Tasks, **about: Any
+    pieces: Pieces,
+    loss: Loss,
+    adapt: Adapt,
+    init: Any,
+    tasks: Tasks,
+    *,
+    study: str = STUDY,
+    cost: float = 1,
+    **about: Any,
 ) -> np.ndarray:
-    """`psnr` by a piece of the study "transfer"; about says what it is, for people."""
-    args = (loss, adapt, init, tasks)
-    return np.array(pieces.call(STUDY, about, curve, *args, cost=tasks.count))
+    """`psnr` by a piece of a study.
+
+    Args:
+        pieces: where it is kept.
+        loss, adapt, tasks: as in `psnr`.
+        init: an init, or a function that makes one.
+        study: the name of the file that ships.
+        cost: of a task, as in `Pieces.call`.
+        about: what the piece is, for people.
+    """
+    args, cost = (loss, adapt, init, tasks), cost * tasks.count
+    return np.array(pieces.call(study, about, curve, *args, cost=cost))
 
 
 def with_adam(
