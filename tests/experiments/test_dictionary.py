@@ -1,11 +1,15 @@
 """The kernel as a dictionary: energies add up, speeds are those of descent, stages agree."""
 
+import json
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
 
 from learnit_utils import fields, ntk
 from learnit_utils.experiments import dictionary
+from learnit_utils.experiments.protocol import drawn
 from learnit_utils.forward import pixels
 from learnit_utils.metrics import decibel
 from learnit_utils.ntk import Eigenpairs
@@ -83,3 +87,39 @@ def test_the_matrix_free_spectrum_is_that_of_the_matrix(pairs):
     found = dictionary.spectrum(FIELD, theta, SIDE, 3, 0)
     np.testing.assert_allclose(found["values"], pairs.values[:3] / SIDE**2, rtol=1e-2)
     np.testing.assert_allclose(found["trace"], pairs.values.sum() / SIDE**2, rtol=1e-3)
+
+
+# --- as pieces ----------------------------------------------------------------------------------
+INIT = partial(drawn, FIELD, jax.random.key(0))  # a function that makes weights
+
+
+def test_means_of_what_is_held_are_those_of_the_eigenpairs(pairs, rng):
+    signals = rng.normal(size=(3, SIDE**2))
+    found = dictionary.held_means(FIELD, INIT, GRID, signals, SIDE**2 - 1)
+    count, *energies = dictionary.held(pairs, signals)
+    assert found[0] == count
+    np.testing.assert_allclose(found[1:], [e.mean() for e in energies], rtol=1e-3)
+
+
+def test_stages_as_json_are_the_stages(rng):
+    targets = pixels.image_tasks(rng.random((2, SIDE, SIDE, 1)).astype(np.float32))
+    other = FIELD.init(jax.random.key(1))
+    told = dictionary.stages_json(FIELD, {0: INIT, 7: other}, targets, 1e-3)
+    assert json.loads(json.dumps(told)) == told
+    theta = {0: FIELD.init(jax.random.key(0)), 7: other}
+    plain = dictionary.stages(FIELD, theta, targets, 1e-3)
+    np.testing.assert_allclose(told, [list(stage) for stage in plain.values()], rtol=1e-6)
+
+
+def test_real_fits_begin_at_the_init_and_follow_the_kernel_in_small_steps(pairs, rng):
+    targets = pixels.image_tasks(rng.random((2, SIDE, SIDE, 1)).astype(np.float32))
+    lr = 1e-3
+    found = dictionary.real_fits(FIELD, INIT, targets, lr, 3, [lr, 2 * lr])
+    r = np.asarray(FIELD(INIT(), GRID)[None] - targets.each).reshape(2, -1)
+    by_law = decibel(ntk.linearised_curve(pairs, r, lr, 3))
+    np.testing.assert_allclose(found["along"], by_law, atol=1e-2)
+    np.testing.assert_allclose(found["tried"][0], by_law[:, 2].mean(), atol=1e-2)
+    assert 0 <= found["turned"] < 1e-3
+    still = dictionary.real_fits(FIELD, INIT, targets, 0.0, 3, [lr])
+    assert abs(still["turned"]) < 1e-6
+    np.testing.assert_allclose(np.ptp(still["along"], axis=1), 0, atol=1e-4)

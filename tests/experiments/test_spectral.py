@@ -121,3 +121,32 @@ def test_groups_of_rings():
     power = np.array([[1.0, 1, 1, 1], [0.2, 0.2, 1, 1]])
     found = spectral.group_half_times(power, np.ones(4), [np.array([0, 1]), np.array([2, 3])])
     np.testing.assert_array_equal(found, [1, np.nan])
+
+
+def test_a_fit_of_every_other_sample_comes_closer_on_what_it_sees():
+    t = np.arange(N) / N
+    waves = np.cos(2 * np.pi * np.outer([1, 2], t))
+    field = fields.siren(16, 3, 20.0, 1, dims=1, offset=0.0)
+    thetas = [field.init(key) for key in jax.random.split(jax.random.key(0), 2)]
+    begin = spectral.fit_every_other(field, thetas, waves, 0, 1e-3)
+    end = spectral.fit_every_other(field, thetas, waves, 200, 1e-3)
+    assert begin.shape == end.shape == (2, 2, N)
+    x = jnp.asarray(t, jnp.float32)[:, None]
+    np.testing.assert_allclose(begin[1, 0], field(thetas[0], x).ravel(), atol=1e-5)
+    missed = [np.mean((u - waves[:, None])[..., ::2] ** 2) for u in (begin, end)]
+    assert missed[1] < 0.01 * missed[0]
+
+
+def test_a_point_of_the_rule_is_reach_and_what_is_left():
+    field = fields.fourier(16, 3, 2.0, 1, dims=1, offset=0.0)
+    key, tones = jax.random.key(3), [(2, 0.5), (5, 1.0)]
+    found = spectral.rule_point(field, key, tones, N, 50, 1e-2)
+    assert found == spectral.rule_point(field, key, tones, N, 50, 1e-2)  # the key is not used up
+    thetas = [field.init(k) for k in jax.random.split(jax.random.clone(key), 3)]
+    x = jnp.arange(N, dtype=jnp.float32)[:, None] / N
+    assert found["reach"] == spectral.reach(field, thetas, x)
+    t = np.arange(N) / N
+    waves = np.array([np.cos(2 * np.pi * f * t + phase) for f, phase in tones])
+    outputs = spectral.fit_every_other(field, thetas[:1], waves, 50, 1e-2)[:, 0]
+    left = [spectral.unseen_error(*pair) for pair in zip(outputs, waves)]
+    np.testing.assert_allclose(found["unseen"], left, rtol=1e-3)
