@@ -17,12 +17,12 @@ Four rooms:
     signals       the data: faces, photos, text, sdf, phantoms, objects, landmarks, colmap, local;
                   base, transforms
     experiments   the machinery:
-                      recipe, registry, run, protocol, scores, content, store, exchange, flops,
-                      memory
+                      recipe, registry, run, protocol, seeds, scores, content, store, exchange,
+                      flops, memory
                   what the chapters measure, one module per question:
                       fitting, propagation, differences, rate_distortion  one network, one signal
                       spectral, wave_speeds, dictionary                   the kernel of a network
-                      first_steps, transfer                               inits and what they know
+                      first_steps, rivals, transfer                       inits and what they know
                       few_views, classical, scanner, strangers            tomography
                       novel_views, studio, quadrature                     objects
                       photographs, places                                 landmarks

@@ -5,7 +5,6 @@ The inits of such a study, its fits, and what is asked of them. Tasks are those 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -18,6 +17,7 @@ from learnit_utils import baselines, evaluate, tasks
 from learnit_utils.evaluate import ADAM
 from learnit_utils.experiments.protocol import Choice, Contender, Study, made
 from learnit_utils.experiments.scores import Scores
+from learnit_utils.experiments.seeds import anew
 from learnit_utils.experiments.studio import Studio
 from learnit_utils.fields import Layer, Theta
 from learnit_utils.forward import photometric
@@ -77,11 +77,6 @@ def matched(
     return evaluate.fit(loss, begin, task, ADAM, steps, lr=lr)
 
 
-def shuffled(key: jax.Array, init: Any) -> Theta:
-    """`baselines.shuffled` that may be called again with the same key, as a `Study` does."""
-    return baselines.shuffled(jax.random.clone(key), init)
-
-
 def derived(
     learned: Sequence[Any],
     seeds: int,
@@ -108,8 +103,9 @@ def derived(
         likes = (learned[min(seed, len(learned) - 1)] for seed in range(seeds))
         return [partial(make, own, like) for own, like in zip(keys, likes)]
 
-    both = Contender(seeds_by(match, key_matched), cost=cost), seeds_by(shuffled, key_shuffled)
-    return dict(matched=both[0], shuffled=Contender(both[1]))
+    shuffle = partial(anew, baselines.shuffled)
+    matched = Contender(seeds_by(match, key_matched), cost=cost)
+    return dict(matched=matched, shuffled=Contender(seeds_by(shuffle, key_shuffled)))
 
 
 def best_choices(study: Study, variants: Mapping[str, Any]) -> dict[str, Choice]:
@@ -192,18 +188,6 @@ def endings(study: Study) -> dict[tuple[str, str, float], np.ndarray]:
         scores = study.score(dict.fromkeys(study.inits, choice))
         found |= {(name, *how): scores.by_seed(name) for name in study.inits}
     return found
-
-
-def spot_check(study: Study) -> dict[str, np.ndarray]:
-    """One short fit, kept so that a page can measure it again: metric -> (1,).
-
-    Of the last init of a study, by the last optimizer of its grid with the smallest step size, on
-    the first test task, to the first look at its held-out views.
-    """
-    name, optimizer = next(reversed(study.inits)), next(reversed(study.grid))
-    lr = min(study.grid[optimizer][1])
-    choice = Choice(optimizer, lr, study.every, at_edge=False, value=np.nan)
-    return replace(study, test=study.test.take(slice(1))).at(name, choice)
 
 
 def renamed(scores: Scores, names: Mapping[str, str]) -> Scores:

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from learnit_utils.experiments.protocol import random_inits
 from learnit_utils.experiments.recipe import Recipe
 from learnit_utils.experiments.registry import RECIPES
+from learnit_utils.experiments.seeds import random_inits
 from learnit_utils.experiments.store import Trained
 from learnit_utils.fields import Field
 from learnit_utils.forward.photometric import photograph_tasks

@@ -7,7 +7,7 @@ are compared task by task. Each measured piece is filed under the content of all
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -19,7 +19,6 @@ from learnit_utils import evaluate
 from learnit_utils.evaluate import Problem
 from learnit_utils.experiments.content import digest
 from learnit_utils.experiments.scores import Row, Scores
-from learnit_utils.fields import Field, Theta
 from learnit_utils.inner import Init
 from learnit_utils.metrics import decibel
 from learnit_utils.tasks import Tasks
@@ -80,27 +79,6 @@ class Contender(NamedTuple):
     seeds: Sequence[Any]  # Init, weights, or a function of no arguments that makes one
     problem: Problem | None = None  # the study's, unless it has one of its own
     cost: float = 0  # of making a seed, if that is much work; as in `Pieces.call`
-
-
-def drawn(field: Field, key: jax.Array) -> Theta:
-    """A random init. `partial(drawn, field, key)` is a seed of a `Contender` that every CPU files
-    alike; the last bits of the weights themselves depend on it."""
-    return field.init(jax.random.clone(key))  # it is drawn anew for every piece
-
-
-def anew(make: Callable, *args: Any) -> Any:
-    """make(*args), as often as it is called, though a key among the arguments is used up once."""
-    return make(*(jax.random.clone(arg) if _is_key(arg) else arg for arg in args))
-
-
-def _is_key(value: Any) -> bool:
-    return isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
-
-
-def random_inits(field: Field, key: jax.Array, count: int) -> list[Callable[[], Theta]]:
-    """Seeds of a `Contender`, drawn with keys folded from one."""
-    keys = (jax.random.fold_in(jax.random.clone(key), n) for n in range(count))
-    return [partial(drawn, field, k) for k in keys]
 
 
 def made(seed: Any) -> Init:
@@ -363,6 +341,18 @@ def _alone(seed, settings, metrics) -> Callable[..., Study]:
     """A study of one init, kept nowhere."""
     settings = settings | dict(grid=dict(settings["grid"]), metrics=dict(metrics))
     return partial(Study, "alone", inits={"init": [seed]}, **settings)
+
+
+def spot_check(study: Study) -> dict[str, np.ndarray]:
+    """One short fit, kept so that a page can measure it again: metric -> (1,).
+
+    Of the last init of a study, by the last optimizer of its grid with the smallest step size, on
+    the first test task, to the first look at its held-out error.
+    """
+    name, optimizer = next(reversed(study.inits)), next(reversed(study.grid))
+    lr = min(study.grid[optimizer][1])
+    choice = Choice(optimizer, lr, study.every, at_edge=False, value=np.nan)
+    return replace(study, test=study.test.take(slice(1))).at(name, choice)
 
 
 def tuned_method(

@@ -9,7 +9,7 @@ import pytest
 
 from learnit_utils import fields, ntk
 from learnit_utils.experiments import dictionary
-from learnit_utils.experiments.protocol import drawn
+from learnit_utils.experiments.seeds import drawn
 from learnit_utils.forward import pixels
 from learnit_utils.metrics import decibel
 from learnit_utils.ntk import Eigenpairs

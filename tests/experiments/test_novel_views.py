@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from learnit_utils import fields
-from learnit_utils.experiments import novel_views
+from learnit_utils.experiments import novel_views, protocol
 from learnit_utils.experiments.content import digest
 from learnit_utils.experiments.protocol import Choice, Contender, Pieces, Study, grid
 from learnit_utils.experiments.scores import Row, Scores
@@ -55,14 +55,6 @@ def test_a_matched_init_shows_nearly_the_pictures_with_other_weights():
     assert apart(found) < 0.2 * apart(FIELD.init(jax.random.clone(key)))
     assert any(np.abs(a.w - b.w).max() > 0.1 for a, b in zip(found, like))
     jax.tree.map(np.testing.assert_array_equal, found, again)
-
-
-def test_shuffled_keeps_the_entries_of_every_array_and_may_be_called_again():
-    key, like = jax.random.key(1), start(2)
-    first, second = (novel_views.shuffled(key, like) for _ in range(2))
-    jax.tree.map(np.testing.assert_array_equal, first, second)
-    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(like)):
-        np.testing.assert_array_equal(np.sort(a.ravel()), np.sort(b.ravel()))
 
 
 def test_derived_inits_come_from_one_seed_each_and_the_last_serves_the_rest():
@@ -150,7 +142,7 @@ def test_a_spot_check_is_the_beginning_of_a_course():
     trial = study({"a": [start(0)], "b": [start(2)]})
     choice = Choice("SGD", 0.3, 8, at_edge=False, value=0.0)
     course = trial.course("b", choice)["psnr"]
-    found = novel_views.spot_check(trial)["psnr"]
+    found = protocol.spot_check(trial)["psnr"]
     np.testing.assert_allclose(found, course[:1, 1], atol=1e-3)
 
 

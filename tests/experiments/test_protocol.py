@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from learnit_utils import evaluate, fields
 from learnit_utils.evaluate import Interval, Problem, interval
-from learnit_utils.experiments import protocol
+from learnit_utils.experiments import protocol, seeds
 from learnit_utils.experiments.content import digest
 from learnit_utils.experiments.protocol import Choice, Contender, Pieces, Study, grid, tuned_method
 from learnit_utils.experiments.scores import Row, Scores
@@ -699,16 +699,16 @@ def test_values_are_kept_as_json_to_four_digits():
 
 def test_random_inits_are_drawn_the_same_every_time():
     field = fields.siren(4, 3)
-    first, second = protocol.random_inits(field, jax.random.key(0), 2)
+    first, second = seeds.random_inits(field, jax.random.key(0), 2)
     assert np.abs(first()[0].w - second()[0].w).max() > 0.1
     for left, right in zip(jax.tree.leaves(first()), jax.tree.leaves(protocol.made(first).theta)):
         np.testing.assert_array_equal(left, right)
-    (again,) = protocol.random_inits(field, jax.random.key(0), 1)
+    (again,) = seeds.random_inits(field, jax.random.key(0), 1)
     np.testing.assert_array_equal(again()[0].w, first()[0].w)
 
 
 def test_what_is_made_anew_uses_no_key_up():
     key = jax.random.key(1)
-    one, two = (protocol.anew(jax.random.normal, key, (3,)) for _ in range(2))
+    one, two = (seeds.anew(jax.random.normal, key, (3,)) for _ in range(2))
     np.testing.assert_array_equal(one, two)
     np.testing.assert_array_equal(jax.random.normal(key, (3,)), one)

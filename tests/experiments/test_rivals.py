@@ -10,7 +10,8 @@ import pytest
 from learnit_utils import evaluate, fields, inner, tasks
 from learnit_utils.evaluate import ADAM, SGD
 from learnit_utils.experiments import first_steps, rivals
-from learnit_utils.experiments.protocol import Pieces, drawn
+from learnit_utils.experiments.protocol import Pieces
+from learnit_utils.experiments.seeds import drawn
 from learnit_utils.forward import pixels
 from learnit_utils.metrics import decibel
 
