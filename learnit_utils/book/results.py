@@ -5,7 +5,8 @@ A piece is the value of a function of given arguments, filed under the content o
 page can show measurements that ship and cannot show those of other inits, data, settings or code.
 
 When code changes without changing results, `recertify` measures a sample of the pieces again, and
-if all agree files the rest under their new content, with a note of what was sampled.
+if all agree files the rest under their new content, with a note of what was sampled. If one differs
+it stops, and measures the whole study when it is called again.
 """
 
 import datetime
@@ -24,6 +25,7 @@ from learnit_utils.experiments.content import digest
 from learnit_utils.experiments.protocol import Pieces
 
 FOLDER, INDEX = "pieces", "index.json"  # in a run's folder; per study, what this run asked for
+ANEW = "anew"  # marks a study of which a sample did not agree
 CHOICES = ("book", "auto", "run", "recertify")
 EVERY = 12  # one piece in so many is measured again by `recertify`, and always the cheapest
 SAMPLED = 1e6  # pieces of a larger cost are never measured again to certify others
@@ -146,7 +148,7 @@ class Results(Pieces):
             entry = pieces[key]
         else:
             same = [e for e in pieces.values() if e["about"] == json.loads(json.dumps(dict(about)))]
-            if len(same) != 1:
+            if len(same) != 1 or (self.folder / study / ANEW).exists():
                 return self._measured(study, key, about, measure)
             entry = dict(same[0])
             certified = dict(provenance(), sampled=False)
@@ -156,13 +158,24 @@ class Results(Pieces):
                 now = json.loads(json.dumps(measure()))
                 gap = difference(entry["value"], now)
                 if not gap <= TOLERANCE:
+                    self._doubt(study)
                     raise ResultsError(
-                        f"{study}: {about} differs by {gap:.3g} from the kept result"
+                        f"{study}: {about} differs by {gap:.3g} from the kept result; "
+                        "run this again, and all of the study is measured anew"
                     )
                 certified |= dict(sampled=True, difference=gap)
             entry |= dict(key=key, provenance=entry["provenance"] | dict(certified=certified))
         _files.write(self._place(study, key), json.dumps(entry).encode())
         return entry
+
+    def _doubt(self, study: str) -> None:
+        """Take back what was certified unseen; from now on this folder's study is measured."""
+        for path in self.folder.glob(f"{study}/*.json"):
+            if path.name != INDEX:
+                entry = json.loads(path.read_text("utf8"))
+                if entry["provenance"].get("certified", {}).get("sampled") is False:
+                    path.unlink()
+        _files.write(self.folder / study / ANEW, b"")
 
     # --- what a page says ---------------------------------------------------------------------
     def measured_now(self, study: str) -> bool:
