@@ -33,7 +33,7 @@ from traitlets.config import Config
 
 from learnit_utils import fields, shipped
 from learnit_utils.book import results
-from learnit_utils.experiments import _sources
+from learnit_utils.experiments import _sources, fitting
 from learnit_utils.experiments.content import digest
 
 # The cells that make the studies and ask for pieces of each kind.
@@ -44,11 +44,11 @@ CELLS = {
     "04_class_priors": ["load", "data", "table", "margins", "exception", "mixture", "few"],
     "05_ntk_dictionary": ["load", "table-draws", "path", "curves-fits", "sides"],
     "06_ct": ["starts", "sigma", "sigma-measured", "all-starts", "tune", "test", "sweep"],
-    "07_simple_nerf": ["learned", "objects", "study", "studies", "collapse", "tested", "views"],
-    "08_phototourism": ["inits", "study", "collection", "choose", "tested", "depths"],
+    #    "07_simple_nerf": ["learned", "objects", "study", "studies", "collapse", "tested", "views"],
+    #    "08_phototourism": ["inits", "study", "collection", "choose", "tested", "depths"],
 }
 CELLS["06_ct"] += ["sweep-measured"]
-CELLS["07_simple_nerf"] += ["converge"]
+# CELLS["07_simple_nerf"] += ["converge"]
 pytestmark = pytest.mark.slow
 STUDIES = {name.removesuffix(".json") for name in shipped.manifest("results")}
 
@@ -74,22 +74,32 @@ class Listening(results.Results):
 
 
 def listen(chapter):
-    """The calls of a chapter."""
+    """The calls of a chapter; fits that it makes in the page are left out."""
     book = Listening()
     shell = InteractiveShell(config=Config(HistoryManager=dict(enabled=False)))
     cells = json.loads((ROOT / f"notebooks/{chapter}.ipynb").read_text("utf8"))["cells"]
     sources = {c["id"]: "".join(c["source"]) for c in cells}
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(results, "open", lambda choice: book)
+        patched.setattr(
+            fitting, "fit_anew", lambda *_: lambda grid: np.zeros((*grid.shape[:-1], 3))
+        )
         for cell in ("setup", "parameters", *CELLS[chapter]):
             shell.run_cell(sources[cell]).raise_error()
     return book.calls
 
 
+class Calls(dict):
+    """Chapter -> its calls."""
+
+    def __repr__(self):  # Hypothesis writes down what a test is given
+        return f"calls of {', '.join(self)}"
+
+
 @pytest.fixture(scope="module")
 def asked():
     """Chapter -> its calls."""
-    return {chapter: listen(chapter) for chapter in CELLS}
+    return Calls((chapter, listen(chapter)) for chapter in CELLS)
 
 
 # --- one part of something, changed -------------------------------------------------------------
@@ -235,22 +245,25 @@ def test_every_part_of_a_piece_counts(asked, chapter):
         named = arguments(call)
         before = key(call, named)
         for path in leaves(named):
+            what = spelled(named, path)
             with changed(named, path, 0) as otherwise:
-                assert key(call, otherwise) != before, (call.study, spelled(named, path))
+                assert key(call, otherwise) != before, (call.study, what)
         assert key(call, named) == before  # all is as it was
 
 
 @pytest.mark.parametrize("chapter", CELLS)
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_any_part_of_any_piece_counts(asked, chapter, data):
+@given(piece=st.integers(0, 2**31), part=st.integers(0, 2**31), at=st.integers(0, 2**31))
+def test_any_part_of_any_piece_counts(asked, chapter, piece, part, at):
     """Of any piece, any one part; of an array, any one bit that is the lowest of a byte."""
-    call = asked[chapter][data.draw(st.integers(0, len(asked[chapter]) - 1))]
+    call = asked[chapter][piece % len(asked[chapter])]
     named = arguments(call)
     paths = list(leaves(named))
-    path = paths[data.draw(st.integers(0, len(paths) - 1))]
-    with changed(named, path, data.draw(st.integers(0, 2**31))) as otherwise:
-        assert key(call, otherwise) != key(call, named), spelled(named, path)
+    path = paths[part % len(paths)]
+    before, what = key(call, named), spelled(named, path)
+    with changed(named, path, at) as otherwise:
+        assert key(call, otherwise) != before, what
+    assert key(call, named) == before
 
 
 # What a key must depend on, as ends of the names of its parts.
@@ -273,7 +286,7 @@ def test_inits_data_steps_and_settings_are_among_the_parts(asked):
     """That the walk over the parts reaches them; without it the tests above would say little."""
     parts_of = {study: set() for study in STUDIES}
     for calls in asked.values():
-        for call in one_of_each(calls):
+        for call in calls:
             named = arguments(call)
             parts_of[call.study] |= {spelled(named, path) for path in leaves(named)}
     for study, found in parts_of.items():
@@ -283,12 +296,17 @@ def test_inits_data_steps_and_settings_are_among_the_parts(asked):
 
 
 # --- sources ------------------------------------------------------------------------------------
-RENDERERS = {
-    "ct": ("learnit_utils.forward.tomography", "project"),
-    "nerf": ("learnit_utils.forward.rendering", "composite"),
-    "photos": ("learnit_utils.forward.rendering", "composite"),
-    "kernel": ("learnit_utils.ntk", "operator"),
-}
+SOURCES = [  # studies, the functions of their pieces, what these are computed by
+    ("ct", "", "forward.tomography", "project"),
+    ("nerf", "", "forward.rendering", "composite"),
+    ("photos", "", "forward.rendering", "composite"),
+    ("kernels", "held|stages|fits", "ntk", "gram"),
+    ("kernels", "spectrum", "ntk", "operator"),
+    ("contest", "", "experiments.fitting", "hold_then_fall"),
+    ("reach", "", "ntk", "gram"),
+    ("starts", "^curve$", "fields", "siren"),
+    ("transfer", "^curve$", "inner", "sgd"),
+]
 CACHES = ("definitions", "_tree", "references", "source", "written")
 
 
@@ -313,18 +331,19 @@ def forget():
             getattr(_sources, name).cache_clear()
 
 
-@pytest.mark.parametrize("study", RENDERERS)
-def test_the_source_of_the_forward_model_counts(asked, study, monkeypatch):
+@pytest.mark.parametrize(("study", "by", "module", "name"), SOURCES)
+def test_the_source_of_what_computes_a_piece_counts(asked, study, by, module, name, monkeypatch):
     calls = [c for found in asked.values() for c in one_of_each(found)]
-    calls = [c for c in calls if c.study.startswith(study)]
+    calls = [c for c in calls if c.study.startswith(study) and re.search(by, c.function.__name__)]
     before = [digest(c.function, *c.args) for c in calls]
     with_changed(monkeypatch, "learnit_utils.book.slider", "film")
     assert [digest(c.function, *c.args) for c in calls] == before  # another room
     monkeypatch.undo()
-    with_changed(monkeypatch, *RENDERERS[study])
+    with_changed(monkeypatch, f"learnit_utils.{module}", name)
     after = [digest(c.function, *c.args) for c in calls]
     monkeypatch.undo()
     forget()
+    assert calls
     assert all(a != b for a, b in zip(after, before))
     assert [digest(c.function, *c.args) for c in calls] == before
 
@@ -338,12 +357,11 @@ OLDER = {  # what compilers and NumPy may use, as on a CPU without the newer ins
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="of x86 CPUs")
-@pytest.mark.parametrize("chapter", CELLS)
-def test_an_older_cpu_finds_the_results_that_ship(chapter):
+def test_an_older_cpu_finds_the_results_that_ship():
     """Keys do not depend on the last bits of what a CPU computes."""
-    program = f"import test_keys; print(len(test_keys.listen({chapter!r})))"
+    program = "import test_keys as t; print([len(t.listen(c)) > 0 for c in t.CELLS])"
     paths = os.pathsep.join([str(Path(__file__).parent), str(ROOT / "tests")])
     there = os.environ | OLDER | dict(PYTHONPATH=paths)
     done = subprocess.run([sys.executable, "-c", program], env=there, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()[-2000:]
-    assert int(done.stdout.split()[-1]) > 0
+    assert done.stdout.decode().splitlines()[-1] == str([True] * len(CELLS))
