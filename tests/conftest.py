@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # The tests of a file stay in one process when pytest runs several. The longest files go first, as
 # they decide when all are done.
-LONGEST = ("test_chapters.py", "test_own_place.py", "test_pages.py", "test_runner.py")
+LONGEST = ("test_pages.py", "test_keys.py", "test_own_place.py", "test_runner.py")
 
 
 def pytest_collection_modifyitems(items):
