@@ -93,6 +93,8 @@ def curve(
 ) -> np.ndarray:
     """The loss at steps 0 ... steps of any optimizer, for every task: (count, steps + 1).
 
+    Learned step sizes are not used; `trajectory` takes the steps that an init was learned with.
+
     Args:
         optimizer: an optax transform.
         lr: a factor on its updates.

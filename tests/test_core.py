@@ -84,6 +84,7 @@ def test_a_picture_becomes_its_pixels_at_their_coordinates(rng, of):
     assert made.take(jnp.array([1, 0, 1])).each.shape == (3, 35, 3)
 
 
+@pytest.mark.slow
 def test_regression_is_the_mean_squared_error_of_what_is_measured():
     theta, many = siren_problem(0)
     one = many.take(0)
@@ -155,6 +156,7 @@ def pruned(fraction):
     return jax.jit(jax.value_and_grad(tasks.context_pruned(FIELD, LOSS, fraction)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("fraction", [0.1, 0.25, 0.6])
 def test_the_hardest_points_are_those_with_the_largest_gradients(seed, fraction):
@@ -192,6 +194,7 @@ def through_pruned_steps():
     return jax.jit(maml.step), jax.jit(lambda v, many: maml.losses(back(v), many, keys(3)).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_maml_through_pruned_steps_is_the_derivative(seed):
     """Against a central difference, with the ranking free to move."""
@@ -259,6 +262,7 @@ def through_steps(keep_last):
     return jax.jit(jax.value_and_grad(lambda t, task, key: LOSS(adapt(t, task, key)[0], task, key)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("keep_last", [None, 0, 1, 3, 9])
 def test_recomputing_activations_changes_no_gradient(seed, keep_last):
@@ -268,6 +272,7 @@ def test_recomputing_activations_changes_no_gradient(seed, keep_last):
     close(through_steps(keep_last)(*args), through_steps("by hand")(*args), 1e-6)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_steps():
     def loss(theta, task, key):
         return jnp.mean((jnp.tanh(task.shared @ theta) - task.each) ** 2)
@@ -531,6 +536,7 @@ def test_to_second_order_in_the_step_size_maml_lacks_k_hessians():
         close(jax.tree.map(jnp.subtract, maml, fomaml), expected, 2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", outer.METHODS)
 def test_tasks_in_turn_and_at_once_agree(method):
     theta, many = siren_problem(10)

@@ -67,6 +67,7 @@ def test_the_last_column_of_a_trajectory_is_what_training_reports(many, theta):
     )
 
 
+@pytest.mark.slow
 def test_a_step_size_is_a_factor_on_updates_of_unit_size_in_one_program(many, theta):
     """adam(1) times lr is adam(lr), and curves for many lr are compiled once."""
     traced = []
@@ -99,6 +100,7 @@ def test_an_init_is_fitted_as_its_weights_are(many, theta):
         np.testing.assert_allclose(run.held_out, whole, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [1, 2, 4])
 @pytest.mark.parametrize("optimizer", [SGD, ADAM], ids=["sgd", "adam"])
 def test_progress_is_the_curve_judged_by_another_loss(many, theta, every, optimizer):
@@ -152,6 +154,7 @@ def test_progress_needs_whole_blocks(many, theta, steps, every):
 
 
 # --- step sizes -------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_tuning_finds_the_best_step_size_and_says_if_the_range_was_too_narrow(many, theta):
     lrs = [1e-4, 1e-3, 1e-2, 1e-1, 1e3]
     tuned = evaluate.tune(LOSS, theta, many, SGD, lrs, 3)

@@ -52,6 +52,7 @@ def test_sine_and_cosine_lie_on_the_circle(x):
     assert abs(s**2 + c**2 - 1) < 5e-7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("f", [fields.sine, fields.cosine])
 def test_reverse_and_forward_derivatives_of_the_sine_agree(f):
     x = jnp.linspace(-30.0, 30.0, 101)
@@ -86,6 +87,7 @@ def test_sine_vmaps_and_scans(rng):
 
 
 # --- initialisation ---------------------------------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("width", "omega0", "scheme"),
     [
@@ -180,6 +182,7 @@ def test_a_field_acts_on_points_and_on_any_grid_of_them(kind, shape):
     np.testing.assert_allclose(y.reshape(-1, 3), one_by_one, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MAKERS)
 def test_spec_builds_the_same_field(kind):
     field = MAKERS[kind](width=16, depth=3, channels=1, offset=0.0)

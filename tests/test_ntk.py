@@ -45,6 +45,7 @@ def close(a, b, tolerance):
 
 
 # --- the kernel -------------------------------------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "channels", "dims"),
     [

@@ -109,6 +109,7 @@ def test_a_run_learns_what_its_tasks_have_in_common(of):
     assert done.history["loss"][-20:].mean() < 0.02 * done.history["loss"][:20].mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("per_call", "every"), [(1, 4), (17, 4), (3, 1000)])
 def test_how_the_steps_are_cut_changes_no_bit(per_call, every, uninterrupted, monkeypatch):
     monkeypatch.setattr(train._Loop, "STEPS_PER_CALL", per_call)

@@ -1,6 +1,7 @@
 """Code and prose of every chapter, and whether it keeps the budgets of a chapter.
 
-`python tools/chapter_budget.py` prints a table; the exit status is 1 if a budget is exceeded.
+`python tools/chapter_budget.py` prints a table, with `06 07` of these chapters; the exit status is
+1 if a budget is exceeded.
 Lines are non-empty ones; a folded cell is one tagged hide-input, hide-cell, remove-input or
 remove-cell; a figure is shown by `.show(`, `frame_slider(` or `display(`.
 """
@@ -57,7 +58,10 @@ def main() -> int:
     failed = 0
     head = ("chapter", "visible", "all", "longest cell", "before figure", "words a line")
     print("{:20} {:>8} {:>5} {:>13} {:>14} {:>13}".format(*head))
+    asked = tuple(sys.argv[1:]) or ("",)
     for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")):
+        if not path.stem.startswith(asked):
+            continue
         b = measure(path)
         row = (path.stem, b.visible, b.total, b.longest, b.before, b.words)
         print("{:20} {:8} {:5} {:13} {:14} {:13.1f}".format(*row), *b.problems(), sep="  ")

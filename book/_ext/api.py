@@ -2,37 +2,68 @@
 
 import ast
 import inspect
+import pkgutil
 import re
 from importlib import import_module
 from pathlib import Path
 
 import learnit_utils
 
-ROOMS = {
-    "The mathematics": "fields metrics tasks inner outer train evaluate baselines ntk",
-    "Forward models": "forward forward.pixels forward.tomography forward.reconstruct "
-    "forward.cameras forward.rendering forward.photometric",
-    "Signals": "signals.base signals.transforms signals.faces signals.photos signals.text "
-    "signals.sdf signals.phantoms signals.objects signals.landmarks signals.colmap signals.local",
-    "Experiments": "experiments.recipe experiments.registry experiments.run experiments.protocol "
-    "experiments.scores experiments.content experiments.store experiments.exchange "
-    "experiments.flops experiments.memory",
-    "What the chapters measure": "experiments.fitting experiments.propagation "
-    "experiments.differences experiments.rate_distortion experiments.spectral "
-    "experiments.wave_speeds experiments.dictionary experiments.first_steps experiments.transfer "
-    "experiments.few_views experiments.classical experiments.scanner experiments.strangers "
-    "experiments.novel_views experiments.studio experiments.quadrature experiments.photographs "
-    "experiments.places",
-    "Book": "book.report book.results book.inits book.figures book.diagrams book.slider",
-}
+MACHINERY = [
+    "recipe",
+    "registry",
+    "run",
+    "protocol",
+    "seeds",
+    "scores",
+    "content",
+    "store",
+    "exchange",
+    "flops",
+    "memory",
+]
+
+
+def rooms() -> dict[str, list[str]]:
+    """Title of a section -> the public modules of a room; the order is that of reading."""
+    shelf = [
+        "fields",
+        "metrics",
+        "tasks",
+        "inner",
+        "outer",
+        "train",
+        "evaluate",
+        "baselines",
+        "ntk",
+    ]
+    experiments = modules("experiments")
+    return {
+        "The mathematics": shelf,
+        "Forward models": ["forward", *modules("forward")],
+        "Signals": ["signals.base", *(n for n in modules("signals") if n != "signals.base")],
+        "Experiments": [f"experiments.{name}" for name in MACHINERY],
+        "What the chapters measure": [
+            name for name in experiments if name.partition(".")[2] not in MACHINERY
+        ],
+        "Book": [
+            f"book.{n}" for n in ["report", "results", "inits", "figures", "diagrams", "slider"]
+        ],
+    }
+
+
+def modules(room: str) -> list[str]:
+    """The public modules of a room, by name."""
+    found = pkgutil.iter_modules(import_module(f"{learnit_utils.__name__}.{room}").__path__)
+    return [f"{room}.{m.name}" for m in found if not m.name.startswith("_") and not m.ispkg]
 
 
 def page() -> str:
     """Markdown: a section per room, a folded list of definitions per module."""
     parts = []
-    for title, names in ROOMS.items():
+    for title, names in rooms().items():
         parts.append(f"## {title}")
-        parts += [_module(name) for name in names.split()]
+        parts += [_module(name) for name in names]
     return "\n\n".join(parts)
 
 

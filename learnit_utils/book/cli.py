@@ -62,7 +62,8 @@ def _add_train(commands) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="another value of a setting, for example outer_lr=3e-4 or field.width=128; "
+        help="another value of a setting, a field of experiments.recipe.Recipe, for example "
+        "outer_lr=3e-4, field.width=128 or step_sizes=parameter_step; "
         "may be repeated",
     )
     train.add_argument("--anew", action="store_true", help="begin anew, replacing what OUT holds")

@@ -1,4 +1,14 @@
-"""Trained inits: safetensors beside a manifest that says what they are and hashes them."""
+"""Trained inits: safetensors beside a manifest that says what they are and hashes them.
+
+To fit a trained init to a task as it was learned, with its step sizes if it has any:
+
+    trained = store.load("faces64_metasgd")  # or a path that ends in .safetensors
+    field, loss, adapt, _ = trained.problem()
+    task = pixels.image_tasks(trained.recipe.load("test")).take(slice(0, 1))
+    decibel(evaluate.trajectory(loss, adapt, trained.init, task))  # PSNR, steps 0 to K
+
+What takes an optimizer (`evaluate.fit`, `curve`, `progress`) does not use learned step sizes.
+"""
 
 import platform
 from importlib.metadata import version

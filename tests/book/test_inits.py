@@ -32,6 +32,7 @@ def same(a, b):
 
 
 # --- in a chapter -----------------------------------------------------------------------------
+@pytest.mark.slow
 def test_a_chapter_obtains_weights_from_the_book_a_run_or_a_path(tmp_path):
     trained = inits.load_or_train("train", "tiny", steps=2)
     assert trained.info["steps"] == 2
@@ -98,6 +99,7 @@ def test_the_command_refuses_what_it_cannot_train(arguments, message, capsys):
     assert told.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_command_trains_and_continues(tmp_path, capsys):
     words = ["train", "tiny", "--out", str(tmp_path / "runs"), "--into", str(tmp_path / "weights")]
     assert main([*words, "--steps", "3"]) == 0

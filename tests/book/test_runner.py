@@ -16,6 +16,7 @@ def in_small_book(small_book, monkeypatch):
     return small_book
 
 
+@pytest.mark.slow
 def test_a_run_writes_notebook_and_results(in_small_book, tmp_path, capsys):
     words = ["run", "01_tiny", "--profile", "smoke", "--rate", "0.25", "--out", str(tmp_path)]
     assert main(words) == 0
@@ -83,6 +84,7 @@ def test_only_what_changed_is_run_again(ran, tmp_path, monkeypatch, change):
     assert job.is_current() == (change == "none")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [[], ["--seed", "3"]])
 def test_a_failing_cell_is_told_and_earlier_results_stay(in_small_book, tmp_path, capfd, words):
     (tmp_path / "results").mkdir()

@@ -40,6 +40,7 @@ def compare():
     return few_views.Comparison(images(2), images(3, seed=1), GRID, 4, 2, Noted())
 
 
+@pytest.mark.slow
 def test_a_study_of_every_number_of_views(compare):
     inits = {"a": few_views.random_init(NET, [jax.random.key(0), jax.random.key(1)])}
     studies = {v: compare.study("s", inits, v) for v in (1, 2)}
@@ -108,6 +109,7 @@ def test_marks_are_steps_whatever_lies_between_them():
     assert course.within(100).tolist() == [3]
 
 
+@pytest.mark.slow
 def test_a_sweep_is_kept_by_what_it_is():
     def problem(net):
         def compressed(f, task, key):

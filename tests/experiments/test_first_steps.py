@@ -44,6 +44,7 @@ def test_parts_of_the_gradient_from_cosine_and_length(angle):
         np.testing.assert_allclose(opposed, fomaml @ rest / (1.7 * missing))
 
 
+@pytest.mark.slow
 def test_memory_of_maml_grows_with_steps_only_if_all_are_kept():
     field = fields.siren(32, 3, 20.0, 1)
     loss, theta = tasks.regression(field), field.init(jax.random.key(0))

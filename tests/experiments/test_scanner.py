@@ -98,6 +98,7 @@ def own_basis_loss(net):
     return tasks.regression(net, compressed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("views", "noise"), [(2, 0.0), (30, 0.05)])
 def test_the_loss_in_the_own_basis_has_the_same_gradient(views, noise):
     net = fields.build("fourier", width=8, depth=2, sigma=0.5, features=4, channels=1)

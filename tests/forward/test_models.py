@@ -82,6 +82,7 @@ def test_at_test_time_a_fit_has_its_support_and_is_judged(name, split):
     assert error.shape == shapes.get(name, ())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_an_init_is_scored_in_decibel_after_a_fit(name, monkeypatch):
     monkeypatch.setattr(photometric, "OBJECT_STEPS", 2)

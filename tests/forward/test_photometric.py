@@ -283,6 +283,7 @@ def test_colours_belong_to_their_rays():
     assert float(wrong.min()) > 10 * float(errors.max())
 
 
+@pytest.mark.slow
 def test_padding_does_not_count():
     data, theta = shots(6), FIELD.init(jax.random.key(0))
     more = np.concatenate([data.views.pixels, np.full((3, 50, 3), 77, np.uint8)], 1)

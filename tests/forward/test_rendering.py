@@ -165,6 +165,7 @@ def test_an_empty_field_gives_the_background_exactly(background):
     assert (np.asarray(seen.opacity) == 0).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(SEEDS, st.sampled_from([0.0, 1e-20, 1.0, 1e4, 1e20]))
 def test_gradients_are_finite(seed, scale):
@@ -246,6 +247,7 @@ def ball_rays(shape, radius=1.25, orbit=(0.3, 0.4, 4.0)):
     return cameras.clip_to_ball(cameras.camera_rays(cameras.orbit(*orbit), shape, ANGLE), radius)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("background", "chunks"), [("white", (1, 7, 143)), ("far_end", (7, None))])
 def test_in_chunks_or_at_once(background, chunks):
     theta, rays = NET.init(jax.random.key(0)), ball_rays((11, 13))
@@ -264,6 +266,7 @@ def shaped(rays, shape):
     return jax.tree.map(lambda a: a[:count].reshape(*shape, *a.shape[1:]), rays)
 
 
+@pytest.mark.slow
 def test_rays_of_any_shape_are_rendered():
     theta, flat = NET.init(jax.random.key(0)), some_rays(3, 6)
     scene = rendering.density_and_colour(lambda x: NET(theta, x), "relu")
@@ -279,6 +282,7 @@ def test_rays_of_any_shape_are_rendered():
         np.testing.assert_allclose(seen.depth.ravel(), plain.depth[:count], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_memory_is_set_by_the_chunk():
     theta = NET.init(jax.random.key(0))
 
@@ -297,6 +301,7 @@ def _ball(x):
     return jnp.where(inside, 1e4, 0.0), x + 0.5
 
 
+@pytest.mark.slow
 def test_a_solid_ball_shows_its_surface():
     rays = ball_rays((17, 17), orbit=(0.7, 0.2, 3.0))
     seen = rendering.render_rays(_ball, rays, 2000)

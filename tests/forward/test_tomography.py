@@ -89,6 +89,7 @@ def test_the_turned_picture_keeps_the_mass_of_a_smooth_one(method):
     np.testing.assert_allclose(mass, u.mean(), rtol=2e-3)
 
 
+@pytest.mark.slow
 @METHODS
 @pytest.mark.parametrize("n", [8, 17, 31, 40])
 @pytest.mark.parametrize("seed", range(2))
@@ -106,6 +107,7 @@ def test_projector_and_backprojector_are_adjoint(method, n, seed):
             assert abs(float((there * pp).sum() - (uu * back).sum())) < tolerance * size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [32, 33])
 def test_it_agrees_with_scikit_image(n):
     """Its radon interpolates the same points, so bilinear is the same to rounding."""
@@ -118,6 +120,7 @@ def test_it_agrees_with_scikit_image(n):
         assert relative(tomography.project(u, ANGLES), theirs) < 0.02
 
 
+@pytest.mark.slow
 def test_area_and_bilinear_meet_as_pixels_shrink():
     gaps = []
     for n in (24, 48, 96):
@@ -259,6 +262,7 @@ def test_the_picture_itself_explains_its_scan():
     np.testing.assert_allclose(*forward(picture, blind, jax.random.key(0)), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_fit_to_a_scan_is_judged_by_the_picture():
     field = fields.fourier(16, 2, 1.0, 1, features=8)
     problem = tomography.scan_problem(field)

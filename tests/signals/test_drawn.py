@@ -58,6 +58,7 @@ def test_every_font_is_there_and_draws():
         assert text._font(font, 20).getlength("word") > 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_the_distance_is_that_of_brute_force(seed):
     """Against the nearest of 100,000 points of the curve, and the sign of the winding number."""

@@ -152,6 +152,7 @@ def shapenet(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_learnits_layout_is_read(shapenet):
     train = objects.shapenet(shapenet, "train", size=16)
     assert train.names == ("o0", "o1")
