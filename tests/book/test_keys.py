@@ -278,13 +278,20 @@ def test_any_part_of_any_piece_counts(asked, chapter, piece, part, at):
 
 
 # What a key must depend on, as ends of the names of its parts.
-LEARNED = ["seed.0.w", "lr", "cap|step", r"tasks\.each(\.\w+)*"]
+LEARNED = ["0.w|seed.args.1", "lr", "cap|step", r"tasks(\.\w+)*"]
 DEPENDS = {
     "ct": [*LEARNED, "features", "sigma"],
-    "ct_sweep": [*LEARNED, "features", r"tasks\.each\.support"],
+    "ct_sweep": [*LEARNED, "features"],
     "ct_sigma": ["inner_steps", "outer_lr", "features", "sigma", "cap"],
     "nerf_": [*LEARNED, "frequencies", "samples", "rays", "density", "every"],
-    "photos_": ["0.w", "lr", "step|steps", "tasks.each.support.pixels", "frequencies", "samples"],
+    "photos_": [
+        "0.w|seed.args.1",
+        "lr",
+        "step|steps",
+        "tasks.each.support.pixels",
+        "frequencies",
+        "samples",
+    ],
     "kernels": ["init.0.w", "side", "leading", "omega0", "width", "lr", "signals"],
     "contest": ["omega0", "sigma", "frequencies", "lr", "steps", "y"],
     "reach": ["omega0", "sigma", "tones.0.0", "n", "lr", "key"],
