@@ -78,7 +78,7 @@ def record(
     paper: float | None = None,
     source: str | None = None,
     kept: Mapping[str, Any] | None = None,
-) -> float:
+) -> None:
     """Report a measured number, beside the published one where there is one.
 
     Args:
@@ -88,9 +88,6 @@ def record(
         scale: the data and size it was measured at, for example "one photograph, 64x64 RGB".
         paper: the published value; needs a `source` that says where it stands.
         kept: where the number was measured, if not in this run; see `results.Results.origin`.
-
-    Returns:
-        The value, as a float.
 
     Raises:
         ValueError: a value that is not finite, or a published value without source.
@@ -102,7 +99,6 @@ def record(
         raise ValueError(f"{name}: a published value and its source go together")
     entry = dict(name=name, value=value, unit=unit, paper=paper, source=source, scale=scale)
     _replace("results", "name", entry | dict(kept=dict(kept) if kept else None))
-    return value
 
 
 def records(

@@ -84,6 +84,11 @@ def test_a_chapter_in_the_smoke_profile_under_colabs_versions(smoke, name):
     provenance = check_report(smoke, name)["provenance"]
     assert provenance["jax"] == PINNED["jax"]
     assert provenance["numpy"] == PINNED["numpy"]
+    cells = json.loads((smoke / f"{name}.ipynb").read_text("utf8"))["cells"]
+    results = [
+        o for c in cells for o in c.get("outputs", ()) if o["output_type"] == "execute_result"
+    ]
+    assert [o["data"] for o in results if set(o["data"]) == {"text/plain"}] == []  # no stray values
 
 
 @pytest.fixture(scope="module")
