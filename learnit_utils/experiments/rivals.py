@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from learnit_utils import evaluate, inner
+from learnit_utils.experiments import fitting
 from learnit_utils.experiments.first_steps import FirstStep, first_step
 from learnit_utils.experiments.protocol import DIGITS, Pieces, made
 from learnit_utils.experiments.transfer import kept_psnr
@@ -41,7 +42,7 @@ class LongFits(NamedTuple):
     @property
     def at_edge(self) -> bool:
         """Whether the best step size is the smallest or the largest tried."""
-        return self.lr in (min(self.tried), max(self.tried))
+        return fitting.at_edge(self.lr, sorted(self.tried))
 
 
 def long_fits(
@@ -79,7 +80,8 @@ def long_fits(
 
     standard, about = inits[STANDARD][0], dict(by=STANDARD, of="validation")
     tried = {lr: adam(lr, steps, standard, validation, **about) for lr in lrs}
-    best, few = max(tried, key=lambda lr: tried[lr][-1]), learned(validation, "validation")
+    best = fitting.best({lr: psnr[-1] for lr, psnr in tried.items()})
+    few = learned(validation, "validation")
     arrive = {lr: evaluate.steps_to(psnr, few[-1]) for lr, psnr in tried.items()}
     enough = min(steps, 2 * (arrive[best] or steps))
     goal = float(np.mean([learned(task, f"test {i}")[-1] for i, task in enumerate(test)]))

@@ -78,3 +78,12 @@ def test_an_init_matches_its_own_output_best(inits):
     assert match([one], two(), x) < 40 < match([one], one(), x)
     pair = [match([seed], two(), x) for seed in inits["other"]]
     np.testing.assert_allclose(match(inits["other"], two(), x), np.median(pair))
+
+
+def test_a_step_size_that_diverges_is_not_the_best(inits):
+    one = IMAGES.take(slice(0, 1))
+    how = (Pieces(), LOSS, ADAPT, inits, one, [one])
+    found = rivals.long_fits(*how, [1e30, 1e-2], 3)
+    assert not np.isfinite(found.tried[1e30][-1]) or found.tried[1e30][-1] < found.tried[1e-2][-1]
+    assert found.lr == 1e-2
+    assert not rivals.long_fits(*how, [1e-2], 3).at_edge  # of a single one nobody expects it
