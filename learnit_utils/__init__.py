@@ -11,27 +11,24 @@ The mathematics, one module per idea; losses and pytrees only:
     baselines     the paper's mean, matched and shuffled inits
     ntk           the tangent kernel, its eigenvectors, what they predict
 
-Four rooms:
-    forward       forward models, field -> measurement: pixels, tomography, reconstruct, cameras,
-                  rendering, photometric
-    signals       the data: faces, photos, text, sdf, phantoms, objects, landmarks, colmap, local;
-                  base, transforms
-    experiments   the machinery:
-                      recipe, registry, run, protocol, seeds, scores, content, store, exchange,
-                      flops, memory
-                  what the chapters measure, one module per question:
-                      fitting, propagation, differences, rate_distortion  one network, one signal
-                      spectral, wave_speeds, dictionary                   the kernel of a network
-                      first_steps, rivals, transfer                       inits and what they know
-                      few_views, classical, scanner, strangers            tomography
-                      novel_views, studio, quadrature                     objects
-                      photographs, places                                 landmarks
-    book          results, report, inits, parameters, runner, cli;
-                  figures, diagrams, slider, and plots with a module per subject:
-                      chapters, networks, spectral, meta, transfer, charts, kernel, tomography,
-                      protocol, renderings, photographs
+Four rooms: `forward`, from a field to what is measured of it; `signals`, the data; `experiments`,
+from a recipe to a trained init, and from trained inits to a table; `book`, what exists because
+there is a book. Beside them `shipped`: weights, archives and results that come with the package.
 
-    shipped       weights, archives and results that come with the package
+    forward/      pixels, tomography, reconstruct, cameras, rendering, photometric
+    signals/      faces, photos, text, sdf, phantoms, objects, landmarks, colmap, local,
+                  base, transforms (what they share)
+    experiments/  recipe, registry, run, protocol, seeds, scores, content, store, exchange,
+                  flops, memory (the machinery)
+                  fitting, propagation, differences, rate_distortion (one network, one signal)
+                  spectral, wave_speeds, dictionary (the kernel of a network)
+                  first_steps, rivals, transfer (inits and what they know)
+                  few_views, classical, scanner, strangers (tomography)
+                  novel_views, studio, quadrature (objects)
+                  photographs, places (landmarks)
+    book/         results, report, inits, parameters, runner, cli, figures, diagrams, slider
+    book/plots/   chapters, networks, spectral, meta, transfer, charts, kernel, tomography,
+                  protocol, renderings, photographs (a module per subject)
 
 A room uses the mathematics and the rooms above it; nothing uses `book`.
 """

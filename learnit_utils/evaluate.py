@@ -1,6 +1,6 @@
 """Test time: how fast signals that were never seen are fitted from an init, and how sure we are.
 
-Everything here returns losses; `metrics.decibel` makes PSNR of mean squared errors. Where a step
+Fits return losses; `metrics.decibel` makes PSNR of mean squared errors. Where a step
 size is searched for, the optimizer is an optax transform of unit step size (`SGD`, `ADAM`) and `lr`
 a factor on its updates, so that one compiled program serves them all.
 """

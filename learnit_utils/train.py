@@ -76,7 +76,7 @@ class Monitor:
         callback: (step, init) -> None, called after each outer step listed in `callback_steps`.
         callback_steps: see `callback`.
         announce: Plan -> None, called once before the first step.
-        progress: show a progress bar, and a line at the end.
+        progress: show a progress bar.
     """
 
     out: str | Path | None = None

@@ -494,6 +494,21 @@ def test_maml_agrees_with_finite_differences(seed, with_step_sizes):
             assert abs(slope - grad @ d) <= 1e-5 * np.linalg.norm(grad)
 
 
+def test_maml_through_adam_agrees_with_finite_differences():
+    """With an `eps_root`; without one its square root has no derivative at a gradient of 0."""
+    with jax.enable_x64(True):
+        theta, many = siren_problem(0, dtype=jnp.float64)
+        adam = optax.adam(1e-2, eps_root=1e-8)
+        maml = outer.maml(LOSS, inner.with_optimizer(LOSS, 2, adam))
+        flat, back = jax.flatten_util.ravel_pytree(theta)
+        value = jax.jit(lambda v: maml.losses(back(v), many, keys(3)).mean())
+        grad = jax.flatten_util.ravel_pytree(jax.jit(maml.step)(theta, many, keys(3))[1])[0]
+        d = np.random.default_rng(0).normal(size=flat.shape)
+        d /= np.linalg.norm(d)
+        slope = (value(flat + 1e-6 * d) - value(flat - 1e-6 * d)) / 2e-6
+        assert abs(slope - grad @ d) <= 1e-5 * np.linalg.norm(grad)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_one_step_of_reptile_is_a_step_of_sgd_on_the_mean_loss(seed):
     theta, many = siren_problem(seed)

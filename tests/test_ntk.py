@@ -45,6 +45,18 @@ def close(a, b, tolerance):
 
 
 # --- the kernel -------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", FIELDS)
+def test_the_order_of_hidden_units_means_nothing(name):
+    """Neither to the field nor to its kernel."""
+    field, theta, points = drawn(name)
+    x, first, second = points(9), *theta[:2]
+    order = np.random.default_rng(1).permutation(len(first.b))
+    first = first._replace(w=first.w[:, order], b=first.b[order])
+    mixed = [first, second._replace(w=second.w[order]), *theta[2:]]
+    np.testing.assert_allclose(field(mixed, x), field(theta, x), atol=1e-5)
+    close(ntk.gram(field, mixed, x), np.asarray(ntk.gram(field, theta, x)), 1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "channels", "dims"),

@@ -38,17 +38,18 @@ def rooms() -> dict[str, list[str]]:
         "ntk",
     ]
     experiments = modules("experiments")
+    signals = [name for name in modules("signals") if name != "signals.base"]
     return {
         "The mathematics": shelf,
         "Forward models": ["forward", *modules("forward")],
-        "Signals": ["signals.base", *(n for n in modules("signals") if n != "signals.base")],
-        "Experiments": [f"experiments.{name}" for name in MACHINERY],
+        "Signals": ["signals", "signals.base", *signals],
+        "Experiments": ["experiments", *(f"experiments.{name}" for name in MACHINERY)],
         "What the chapters measure": [
             name for name in experiments if name.partition(".")[2] not in MACHINERY
         ],
-        "Book": [
-            f"book.{n}" for n in ["report", "results", "inits", "figures", "diagrams", "slider"]
-        ],
+        "Book": modules("book"),
+        "Figures": ["book.plots", *modules("book.plots")],
+        "What ships": ["shipped"],
     }
 
 
@@ -98,6 +99,13 @@ def _text(text: str) -> str:
     return "\n\n".join(blocks)
 
 
+def _method(node: ast.FunctionDef) -> str:
+    """A public method in one line: its call and the summary of its docstring."""
+    arguments = ast.unparse(node.args).removeprefix("self").removeprefix(", ")
+    summary = inspect.cleandoc(ast.get_docstring(node) or "").partition("\n\n")[0]
+    return f"- `.{node.name}({arguments})`: {_text(summary)}"
+
+
 def _entry(module, node: ast.AST) -> str:
     doc = inspect.cleandoc(ast.get_docstring(node) or "")
     if isinstance(node, ast.FunctionDef):
@@ -113,4 +121,6 @@ def _entry(module, node: ast.AST) -> str:
     parts = [f"```python\n{signature}\n```", _text(summary)]
     if more:
         parts.append(f"```text\n{more}\n```")
+    if isinstance(node, ast.ClassDef):
+        parts += [_method(n) for n in node.body if isinstance(n, ast.FunctionDef) and _public(n)]
     return "\n\n".join(parts)

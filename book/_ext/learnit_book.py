@@ -12,7 +12,7 @@ import re
 import sys
 from pathlib import Path
 
-from learnit_utils.book import report
+from learnit_utils.book import report, results
 from learnit_utils.experiments import store
 from learnit_utils.experiments.registry import FINDINGS
 from learnit_utils.signals import faces, landmarks, objects, photos, sdf, text
@@ -98,6 +98,25 @@ def shipped_or_not(app) -> str:
         "the content of everything they depend on, code included. Of each such file the cheapest "
         "measurement was made again in this build."
     )
+
+
+def filed_anew(app) -> str:
+    """The shipped measurements that are older than the code around them, and what samples said."""
+    rows, beyond = [], []
+    for found in results.filed_anew():
+        gaps = [gap for _, gap, _ in found.samples]
+        largest = f"{max(gaps):.2g}" if gaps else ""
+        rows.append([found.study, found.pieces, found.filed, len(gaps), largest])
+        for about, gap, why in found.samples:
+            if gap > results.TOLERANCE:
+                what = ", ".join(f"{k} {v}" for k, v in about.items())
+                beyond.append([found.study, what, f"{gap:.2f}", why])
+    head = ["study", "measurements", "filed anew", "of these sampled", "largest difference"]
+    table = _table(head, rows)
+    if beyond:
+        text = f"Samples that differ by more than {results.TOLERANCE:g}, and why they stand:"
+        table += f"\n\n{text}\n\n{_table(['study', 'measurement', 'difference', 'why'], beyond)}"
+    return table
 
 
 def provenance(app) -> str:
@@ -276,6 +295,7 @@ GENERATED = dict(
     drawn_sets=drawn_sets,
     inits=inits,
     shipped_or_not=shipped_or_not,
+    filed_anew=filed_anew,
     api=api_pages,
     rooms=rooms,
     photo_credits=photo_credits,

@@ -27,7 +27,7 @@ from learnit_utils.experiments.protocol import Pieces
 FOLDER, INDEX = "pieces", "index.json"  # in a run's folder; per study, what this run asked for
 ANEW = "anew"  # marks a study of which a sample did not agree
 CHOICES = ("book", "auto", "run", "recertify")
-EVERY = 12  # one piece in so many is measured again by `recertify`, and always the cheapest
+EVERY = 12  # of the pieces that `recertify` files anew, one in so many is measured again
 SAMPLED = 1e6  # pieces of a larger cost are never measured again to certify others
 TOLERANCE = 0.1  # dB, of a mean over tasks, after fits of hundreds of steps
 
@@ -75,6 +75,7 @@ class Results(Pieces):
         self.folder = report.folder() / FOLDER if named else Path(choice).expanduser()
         self._shipped: dict[str, dict] = {}
         self._asked: dict[str, dict[str, tuple]] = {}  # study -> key -> about, call, cost, value
+        self._filed_anew: dict[str, int] = {}  # study -> pieces that might have been a sample
 
     # --- one piece ----------------------------------------------------------------------------
     def call(
@@ -154,7 +155,7 @@ class Results(Pieces):
             certified = dict(provenance(), sampled=False)
             if cost > SAMPLED:
                 certified |= dict(why="too much work for a sample")
-            elif len(self._asked[study]) % EVERY == 0:
+            elif self._is_sample(study):
                 now = json.loads(json.dumps(measure()))
                 gap = difference(entry["value"], now)
                 if not gap <= TOLERANCE:
@@ -167,6 +168,12 @@ class Results(Pieces):
             entry |= dict(key=key, provenance=entry["provenance"] | dict(certified=certified))
         _files.write(self._place(study, key), json.dumps(entry).encode())
         return entry
+
+    def _is_sample(self, study: str) -> bool:
+        """Whether the next piece that is filed anew is one of those measured again."""
+        before = self._filed_anew.get(study, 0)
+        self._filed_anew[study] = before + 1
+        return before % EVERY == 0
 
     def _doubt(self, study: str) -> None:
         """Take back what was certified unseen; from now on this folder's study is measured."""
@@ -274,6 +281,30 @@ def _without_samples(found: Mapping) -> dict:
     if certified is None:
         return dict(found)
     return dict(found, certified={k: certified[k] for k in ("commit", "date")})
+
+
+class FiledAnew(NamedTuple):
+    """What became of a shipped study's pieces when code around them changed; see the module."""
+
+    study: str
+    pieces: int  # in the file
+    filed: int  # of these, filed under code that is newer than their measurement
+    samples: list[tuple[Mapping[str, Any], float, str]]  # about, difference, why it may differ
+
+
+def filed_anew() -> list[FiledAnew]:
+    """Of every shipped study, what was filed anew, and what its samples showed."""
+    found = []
+    for name in sorted(shipped.manifest("results")):
+        pieces = _unpacked(json.loads(shipped.read(name, "results")))["pieces"].values()
+        marks = [(e["about"], e["provenance"]["certified"]) for e in pieces if _certified(e)]
+        told = [(a, c["difference"], c.get("why", "")) for a, c in marks if c["sampled"]]
+        found.append(FiledAnew(Path(name).stem, len(pieces), len(marks), told))
+    return found
+
+
+def _certified(entry: Mapping) -> bool:
+    return "certified" in entry["provenance"]
 
 
 # --- into the package ---------------------------------------------------------------------------

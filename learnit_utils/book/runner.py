@@ -1,4 +1,4 @@
-"""Run chapters through papermill: one, or all of them two at a time, only where needed.
+"""Run chapters through papermill: one, or all of them several at a time, only where needed.
 
 A run of CHAPTER into DIR writes DIR/CHAPTER.ipynb and DIR/results/CHAPTER.json. A run that fails
 leaves both as they were, and the failed notebook in DIR/CHAPTER.failed.ipynb.

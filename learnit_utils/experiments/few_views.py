@@ -136,7 +136,8 @@ class Comparison:
         reconstruct, settings = classical.METHODS[method]
         args = (partial(classical.psnr, reconstruct), settings, *self._scans(views))
         about, cost = dict(method=method, views=views), 2 * self.cap  # more than any network's fit
-        return np.array(self.pieces.call(name, about, tuned_method, *args, cost=cost)["psnr"])
+        psnr = self.pieces.call(name, about, tuned_method, *args, cost=cost)["psnr"]
+        return np.array(psnr, np.float64)  # none becomes nan
 
 
 def together(tables: Iterable[Scores]) -> Scores:
@@ -148,12 +149,13 @@ class Lead(NamedTuple):
     """An init compared with another, task by task."""
 
     margin: Interval  # of the difference, the other's mean over its seeds
-    won: float  # share of the pairs of a task and a seed of the other
+    won: float  # share of the pairs of a task and a seed of the other in which both are finite
 
 
 def lead(scores: Scores, init: str, over: str) -> Lead:
     """How an init compares with another; the names may be of different numbers of views."""
-    won = scores.by_task(init) > scores.table(over)
+    ahead = scores.by_task(init) - scores.table(over)
+    won = ahead[np.isfinite(ahead)] > 0
     return Lead(scores.paired(init, over).interval, float(won.mean()))
 
 
@@ -212,9 +214,10 @@ class Sweep:
         return Course(self.every, held_out, study.course(name, chosen)["psnr"])
 
     def fbp(self, views: int, noise: float) -> float:
-        """Mean PSNR of filtered backprojection on test images, its window chosen."""
+        """Mean finite PSNR of filtered backprojection on test images, its window chosen."""
         method, windows = classical.METHODS["FBP"]
         scans = self._scans(scanner.noisy_scans, views, noise)
         args = (partial(classical.psnr, method), windows, *scans)
         about = dict(method="FBP", views=views, noise=noise)
-        return np.mean(self.pieces.call("ct_sweep", about, tuned_method, *args)["psnr"])
+        psnr = self.pieces.call("ct_sweep", about, tuned_method, *args)["psnr"]
+        return np.nanmean(np.array(psnr, np.float64))

@@ -1,7 +1,7 @@
 """Forward models M(T, p): what a network's output is compared with. One module each.
 
 A module may offer forward models by name in a dictionary `MODELS`; a recipe's setting `forward`
-picks one. Adding one touches no other file.
+picks one. Adding one touches no other module; the map in the docstring of `learnit_utils` names it.
 """
 
 import importlib

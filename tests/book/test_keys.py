@@ -313,6 +313,13 @@ def test_inits_data_steps_and_settings_are_among_the_parts(asked):
             assert any(re.search(rf"(^|\.)({ends})$", name) for name in found), (study, ends)
 
 
+def test_a_sample_that_differs_says_why():
+    """Of pieces filed anew under changed code; the scoreboard shows them."""
+    for found in results.filed_anew():
+        for about, gap, why in found.samples:
+            assert gap <= results.TOLERANCE or why, (found.study, about)
+
+
 @pytest.mark.parametrize("study", sorted(STUDIES - TOO_LONG))
 def test_the_cheapest_piece_of_every_shipped_result_is_reproduced(books, study):
     (book,) = (b for b in books.values() if any(call.study == study for call in b.calls))

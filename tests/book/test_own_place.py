@@ -1,15 +1,12 @@
 """A folder of one's own, from COLMAP's model to the grid of light and pose."""
 
 import json
-import sys
 
 import pytest
 from conftest import ROOT
+from synthetic_place import build
 
 from learnit_utils.book import cli
-
-sys.path.insert(0, str(ROOT / "tests/signals"))
-from test_colmap import build
 
 pytest.importorskip("pycolmap", reason="the extra sfm")
 

@@ -26,16 +26,16 @@ HTML = ROOT / "_build" / "smoke" / "html"
 COLAB = ROOT / ".venv-colab"
 CONSTRAINTS = ROOT / "tests" / "constraints-colab.txt"
 PINNED = dict(line.split("==") for line in CONSTRAINTS.read_text().split() if "==" in line)
-PAGES = [
+CHAPTERS = [f"notebooks/{name}.html" for name in runner.chapters(ROOT)]
+PAGES = [  # chapters first: what is asked of every page and of chapters is asked of one visit
+    *CHAPTERS,
     "book/intro.html",
-    *(f"notebooks/{name}.html" for name in runner.chapters(ROOT)),
     *(f"book/{name}.html" for name in ("notation", "architecture", "api", "scoreboard")),
     *(f"book/{name}.html" for name in ("performance", "data")),
     "book/bibliography.html",
     "search.html",
     "genindex.html",
 ]
-CHAPTERS = [page for page in PAGES if page.startswith("notebooks/")]
 # axe findings inside the theme's own furniture, which this book does not write
 THEME = {"label-content-name-mismatch"}
 
@@ -125,10 +125,10 @@ def chrome():
 class Visit:
     """A page opened with everything outside its origin blocked and noted."""
 
-    def __init__(self, chrome, origin, page, mode="light", size=(1280, 900)):
-        self.context = chrome.new_context(
-            viewport=dict(width=size[0], height=size[1]), color_scheme=mode
-        )
+    def __init__(self, chrome, origin, page, mode="light"):
+        size = dict(width=1280, height=900)
+        self.context = chrome.new_context(viewport=size, color_scheme=mode)
+        self.name = page
         self.page = self.context.new_page()
         self.outside, self.errors = [], []
         inside = (origin, "data:", "blob:")
@@ -166,41 +166,64 @@ class Visit:
         self.context.close()
 
 
-@pytest.mark.parametrize("mode", ["light", "dark"])
-@pytest.mark.parametrize("page", PAGES)
-def test_a_page_is_quiet_local_and_described(address, chrome, page, mode):
+@pytest.fixture(scope="module")
+def light(address, chrome, request):
+    with Visit(chrome, address, request.param) as visit:
+        yield visit
+
+
+@pytest.fixture(scope="module")
+def dark(address, chrome, request):
+    with Visit(chrome, address, request.param, "dark") as visit:
+        yield visit
+
+
+def on(mode, pages):
+    """Ask a test of pages in a mode; tests of one page follow each other and share the visit."""
+    return pytest.mark.parametrize(mode, pages, indirect=True, scope="module")
+
+
+def check_page(visit, mode):
     """No console error, no outside request, alt text everywhere, mathematics set, axe content."""
-    with Visit(chrome, address, page, mode) as visit:
-        visit.scrolled()
-        assert visit.errors == []
-        assert visit.outside == []
-        assert visit.page.evaluate("document.documentElement.dataset.theme") == mode
-        bare = "[...document.images].filter(i => !i.alt || !i.complete || !i.naturalWidth)"
-        assert visit.page.evaluate(f"{bare}.map(i => i.outerHTML.slice(0, 120))") == []
-        unset = (
-            "[...document.querySelectorAll('.math')].filter(m => !m.querySelector('mjx-container'))"
-        )
-        assert visit.page.evaluate(f"{unset}.length") == 0
-        assert visit.page.evaluate("document.querySelectorAll('mjx-merror').length") == 0
-        found = (
-            Axe().run(visit.page, options={"resultTypes": ["violations"]}).response["violations"]
-        )
-        serious = [
-            (v["id"], [n["html"][:150] for n in v["nodes"]][:3])
-            for v in found
-            if v["impact"] in ("serious", "critical") and v["id"] not in THEME
-        ]
-        assert serious == []
+    visit.scrolled()
+    assert visit.errors == []
+    assert visit.outside == []
+    assert visit.page.evaluate("document.documentElement.dataset.theme") == mode
+    bare = "[...document.images].filter(i => !i.alt || !i.complete || !i.naturalWidth)"
+    assert visit.page.evaluate(f"{bare}.map(i => i.outerHTML.slice(0, 120))") == []
+    unset = "[...document.querySelectorAll('.math')].filter(m => !m.querySelector('mjx-container'))"
+    assert visit.page.evaluate(f"{unset}.length") == 0
+    assert visit.page.evaluate("document.querySelectorAll('mjx-merror').length") == 0
+    found = Axe().run(visit.page, options={"resultTypes": ["violations"]}).response["violations"]
+    serious = [
+        (v["id"], [n["html"][:150] for n in v["nodes"]][:3])
+        for v in found
+        if v["impact"] in ("serious", "critical") and v["id"] not in THEME
+    ]
+    assert serious == []
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_a_page_fits_a_phone(address, chrome, page):
-    with Visit(chrome, address, page, size=(390, 844)) as visit:
-        wide = visit.page.evaluate("document.documentElement.scrollWidth")
+@on("light", PAGES)
+def test_a_page_is_quiet_local_and_described(light):
+    check_page(light, "light")
+
+
+@on("dark", PAGES)
+def test_a_dark_page_is_quiet_local_and_described(dark):
+    check_page(dark, "dark")
+
+
+@on("light", PAGES)
+def test_a_page_fits_a_phone(light):
+    light.page.set_viewport_size(dict(width=390, height=844))
+    try:
+        wide = light.page.evaluate("document.documentElement.scrollWidth")
         assert wide <= 390
         unreachable = "[...document.querySelectorAll('.bd-article table')].filter(t => "
         unreachable += "t.scrollWidth > t.clientWidth && t.tabIndex < 0)"
-        assert visit.page.evaluate(f"{unreachable}.length") == 0
+        assert light.page.evaluate(f"{unreachable}.length") == 0
+    finally:
+        light.page.set_viewport_size(dict(width=1280, height=900))
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -212,47 +235,51 @@ def test_a_page_opens_from_a_file(html, chrome, page):
             assert visit.page.locator("mjx-container").count() > 5
 
 
-@pytest.mark.parametrize("page", CHAPTERS)
-@pytest.mark.parametrize("mode", ["light", "dark"])
-def test_a_chapter_shows_one_version_of_every_figure(address, chrome, page, mode):
-    with Visit(chrome, address, page, mode) as visit:
-        shown = {
-            m: visit.page.locator(f"img.learnit-{m}:visible").count() for m in ("light", "dark")
-        }
-        figures = visit.page.locator("figure.learnit-figure").count()
-        assert figures > 3
-        assert shown == {mode: figures, "light" if mode == "dark" else "dark": 0}
-        captions = visit.page.locator("figure.learnit-figure figcaption:visible").count()
-        assert captions == figures
+def check_figures(visit, mode):
+    shown = {m: visit.page.locator(f"img.learnit-{m}:visible").count() for m in ("light", "dark")}
+    figures = visit.page.locator("figure.learnit-figure").count()
+    assert figures > 3
+    assert shown == {mode: figures, "light" if mode == "dark" else "dark": 0}
+    captions = visit.page.locator("figure.learnit-figure figcaption:visible").count()
+    assert captions == figures
 
 
-@pytest.mark.parametrize("page", CHAPTERS)
-def test_sliders_move_with_keyboard_and_mouse(address, chrome, page):
-    with Visit(chrome, address, page) as visit:
-        sliders = visit.page.locator(".learnit-slider")
-        assert sliders.count() >= 1
-        for slider in sliders.all():
-            image, handle = slider.locator("img"), slider.locator("input[type=range]")
-            handle.focus()
-            visit.page.keyboard.press("Home")
-            first = image.get_attribute("src"), slider.locator("output").inner_text()
-            visit.page.keyboard.press("ArrowRight")
-            second = image.get_attribute("src"), slider.locator("output").inner_text()
-            assert first[0] != second[0]
-            assert first[1] != second[1]
-            assert handle.get_attribute("aria-valuetext") == second[1]
-            assert second[1] in image.get_attribute("alt")
-            box = handle.bounding_box()
-            visit.page.mouse.click(box["x"] + box["width"] - 3, box["y"] + box["height"] / 2)
-            last = handle.get_attribute("max")
-            assert handle.evaluate("r => r.value") == last
-            slider.locator("button").click()
-            assert slider.locator("button").inner_text() == "Pause"
-            visit.page.wait_for_timeout(1200)
-            assert handle.evaluate("r => r.value") != last  # it has moved on from the last frame
-            slider.locator("button").click()
-            assert slider.locator("button").inner_text() == "Play"
-        assert visit.errors == []
+@on("light", CHAPTERS)
+def test_a_chapter_shows_one_version_of_every_figure(light):
+    check_figures(light, "light")
+
+
+@on("dark", CHAPTERS)
+def test_a_dark_chapter_shows_one_version_of_every_figure(dark):
+    check_figures(dark, "dark")
+
+
+@on("light", CHAPTERS)
+def test_sliders_move_with_keyboard_and_mouse(light):
+    sliders = light.page.locator(".learnit-slider")
+    assert sliders.count() >= 1
+    for slider in sliders.all():
+        image, handle = slider.locator("img"), slider.locator("input[type=range]")
+        handle.focus()
+        light.page.keyboard.press("Home")
+        first = image.get_attribute("src"), slider.locator("output").inner_text()
+        light.page.keyboard.press("ArrowRight")
+        second = image.get_attribute("src"), slider.locator("output").inner_text()
+        assert first[0] != second[0]
+        assert first[1] != second[1]
+        assert handle.get_attribute("aria-valuetext") == second[1]
+        assert second[1] in image.get_attribute("alt")
+        box = handle.bounding_box()
+        light.page.mouse.click(box["x"] + box["width"] - 3, box["y"] + box["height"] / 2)
+        last = handle.get_attribute("max")
+        assert handle.evaluate("r => r.value") == last
+        slider.locator("button").click()
+        assert slider.locator("button").inner_text() == "Pause"
+        light.page.wait_for_timeout(1200)
+        assert handle.evaluate("r => r.value") != last  # it has moved on from the last frame
+        slider.locator("button").click()
+        assert slider.locator("button").inner_text() == "Play"
+    assert light.errors == []
 
 
 def test_search_finds_siren(address, chrome):
@@ -262,11 +289,10 @@ def test_search_finds_siren(address, chrome):
         assert any("01_siren" in link for link in links)
 
 
-@pytest.mark.parametrize("page", CHAPTERS)
-def test_launch_and_download_point_to_the_clean_notebook(html, address, chrome, page):
-    name = Path(page).stem
-    with Visit(chrome, address, page) as visit:
-        links = visit.page.locator("a").evaluate_all("a => a.map(e => e.href)")
+@on("light", CHAPTERS)
+def test_launch_and_download_point_to_the_clean_notebook(html, light):
+    name = Path(light.name).stem
+    links = light.page.locator("a").evaluate_all("a => a.map(e => e.href)")
     assert any(
         "colab.research.google.com/github/" in a and a.endswith(f"/notebooks/{name}.ipynb")
         for a in links

@@ -562,6 +562,26 @@ def test_a_description_of_two_pieces_is_of_neither(tmp_path):
     assert seen.calls == [1]
 
 
+def test_samples_are_taken_from_what_is_filed_anew(tmp_path):
+    """However many pieces before them have not changed."""
+    count = results.EVERY + 2
+    shipped_pieces(tmp_path, range(count))
+    kept = results.open("recertify")
+    for x in range(count):
+        function = piece if x in (0, results.EVERY) else piece_rewritten
+        kept.call("m", dict(of="x", x=x), function, x)
+    assert seen.calls == [1]
+
+
+def test_what_was_filed_anew_is_told(tmp_path):
+    shipped_pieces(tmp_path, range(3))
+    assert results.filed_anew() == [("m", 3, 0, [])]
+    recertified(range(3))
+    results.ship(tmp_path / "run/pieces/m")
+    recached()
+    assert results.filed_anew() == [("m", 3, 3, [(dict(of="x", x=0), 0.0, "")])]
+
+
 def test_too_much_work_is_no_sample(tmp_path):
     shipped_pieces(tmp_path)
     recertified(range(3), cost=2 * results.SAMPLED)

@@ -95,6 +95,19 @@ def test_a_lead_counts_pairs_of_a_task_and_a_seed():
     assert lead.margin.mean == 0.5  # 2 - 1, and 2 - the mean of 1 and 3
 
 
+def test_a_lead_leaves_out_fits_that_diverged():
+    mine = [Row("a", 0, i, "psnr", v) for i, v in enumerate((2.0, np.nan, 2.0))]
+    theirs = [Row("b", 0, i, "psnr", v) for i, v in enumerate((1.0, 1.0, 3.0))]
+    lead = few_views.lead(Scores(mine + theirs), "a", "b")
+    assert lead.won == 0.5
+    assert lead.margin.mean == 0.0
+
+
+def test_a_reconstruction_that_is_not_finite_is_nan(compare):
+    compare.pieces.call = lambda *_, cost: dict(psnr=[1.0, None])
+    np.testing.assert_array_equal(compare.classical("s", "FBP", 2), [1.0, np.nan])
+
+
 def test_the_step_within_a_budget_is_chosen_on_validation():
     held_out = np.array([0.0, 3.0, 1.0, 5.0])
     course = few_views.Course(100, held_out, np.arange(8.0).reshape(2, 4))

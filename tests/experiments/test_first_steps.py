@@ -59,4 +59,6 @@ def test_memory_of_maml_grows_with_steps_only_if_all_are_kept():
 
 def test_a_process_sees_what_a_call_holds():
     grown = memory.peak_while(lambda: np.ones(2**25))  # 256 MiB of float64
-    assert np.isnan(grown) or grown > 2**27
+    if np.isnan(grown):
+        pytest.skip("the kernel does not tell the peak of a process")
+    assert grown > 2**27

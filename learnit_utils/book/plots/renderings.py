@@ -37,7 +37,7 @@ def along_ray(
     shown = np.clip(np.asarray(colour), 0, 1)
     left.bar(t, density, width=width, color=shown, edgecolor="0.5")
     before = 1 - (np.cumsum(weights) - np.asarray(weights))
-    right.plot(t, before, label="what is left T", color="C0")
+    right.plot(t, before, label="what is left", color="C0")
     right.bar(t, weights, width=width, label="weight w", color="C1")
     right.axvline(depth, color="0.5", ls=":", label="mean depth")
     right.legend(fontsize=8)
