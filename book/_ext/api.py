@@ -79,7 +79,8 @@ def _module(name: str) -> str:
     if entries:
         body = "\n\n".join(entries)
         names = ", ".join(f"`{node.name}`" for node in tree.body if _public(node))
-        parts.append(f"`````{{dropdown}} {names}\n{body}\n`````")
+        fence = "~" * 5  # after one of backticks no title may hold any
+        parts.append(f"{fence}{{dropdown}} {names}\n{body}\n{fence}")
     return "\n\n".join(parts)
 
 

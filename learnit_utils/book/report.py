@@ -172,7 +172,7 @@ def words(name: str) -> str:
 
 
 def summary():
-    """The report as tables, for the end of the page."""
+    """The report as tables, for the end of the page: claims, and the numbers folded."""
     from IPython.display import Markdown
 
     report = _opened()
@@ -187,7 +187,8 @@ def summary():
         results.append([words(r["name"]), ours, paper, r["scale"], where])
     held = table(["kind", "claim", "holds here"], claims)
     numbers = table(["quantity", "ours", "published", "scale", "measured"], results)
-    return Markdown(f"{held.data}\n\n{numbers.data}")
+    folded = f"<details><summary>All {len(results)} numbers of this chapter</summary>"
+    return Markdown(f"{held.data}\n\n{folded}\n\n{numbers.data}\n\n</details>")
 
 
 def _opened() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -302,6 +303,18 @@ def test_launch_and_download_point_to_the_clean_notebook(html, light):
     assert json.loads(source.read_text()) == json.loads(
         (ROOT / f"notebooks/{name}.ipynb").read_text()
     )
+
+
+def test_all_markdown_was_read(html):
+    """No fence or role of MyST is left in the text of a page."""
+    from bs4 import BeautifulSoup
+
+    for page in PAGES:
+        article = BeautifulSoup((html / page).read_text("utf8"), "html.parser").article
+        for code in article.select("pre, code, script") if article else ():
+            code.decompose()
+        left = re.findall(r"`{3,}|~{3,}|:{3,}|\{[a-z:]+\}|<!-- ", article.text if article else "")
+        assert not left, (page, left)
 
 
 def test_internal_links_lead_somewhere(html):
