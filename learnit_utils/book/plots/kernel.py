@@ -51,7 +51,7 @@ def speeds(missing: Mapping[str, Missing]) -> Figure:
     fig, (left, right) = figures.panels(["", ""], xlabel=xlabel, ylabel=ylabel, height=3.2)
     edges = np.geomspace(1e-5, 3, 45)
     for name, m in missing.items():
-        s = np.maximum(m.speeds, edges[0])
+        s = np.clip(m.speeds, edges[0], edges[-1])  # in its first and last bar what lies beyond
         look = dict(label=name, histtype="stepfilled", alpha=0.5)
         left.hist(s, edges, weights=m.share, **look)
         right.plot(np.arange(1, len(s) + 1), s, "-", label=name)
