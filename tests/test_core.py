@@ -535,6 +535,7 @@ def test_fomaml_is_maml_that_does_not_look_into_the_inner_gradients():
     close(first, second(theta, many, keys(3)), 1e-5)
 
 
+@pytest.mark.slow
 def test_to_second_order_in_the_step_size_maml_lacks_k_hessians():
     """MAML - FOMAML = -K lr H grad L + O(lr^2): what Nichol et al. 2018, section 5.1, expand."""
     with jax.enable_x64(True):
@@ -561,6 +562,7 @@ def test_tasks_in_turn_and_at_once_agree(method):
     close(jax.jit(grad.losses)(theta, many, keys(3)), one[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", outer.METHODS)
 def test_an_init_without_step_sizes_is_its_bare_weights(method):
     """The same numbers, of the same structure as what was given."""

@@ -171,6 +171,7 @@ def at(field, theta, x):
     return field(theta, x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MAKERS)
 @pytest.mark.parametrize("shape", [(2,), (5, 2), (3, 4, 2)])
 def test_a_field_acts_on_points_and_on_any_grid_of_them(kind, shape):
@@ -244,6 +245,7 @@ def test_fields_of_other_settings_differ():
     assert fields.siren(16, 3) != fields.relu(16, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MAKERS)
 def test_gradients_with_respect_to_weights(kind):
     with jax.enable_x64(True):

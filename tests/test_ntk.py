@@ -45,6 +45,7 @@ def close(a, b, tolerance):
 
 
 # --- the kernel -------------------------------------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIELDS)
 def test_the_order_of_hidden_units_means_nothing(name):
     """Neither to the field nor to its kernel."""
@@ -90,6 +91,7 @@ def test_blocks_change_nothing(block):
     close(ntk.gram(field, theta, x, block=block), np.asarray(ntk.gram(field, theta, x)), 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIELDS)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_trace_is_that_of_the_gram_matrix(name, channels):
@@ -216,6 +218,7 @@ def test_linearised_descent_is_exact_for_a_field_that_is_linear(seed, channels):
         assert np.allclose(told, descended(field, theta, x, y, 0.3, 20), rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIELDS)
 def test_linearised_descent_is_exact_in_the_limit_of_small_steps(name):
     """Over a fixed number of steps the error falls with the square of the step size."""

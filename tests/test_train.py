@@ -218,6 +218,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, uninterrupted):
         killed_run.run(tmp_path, steps=5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "names"),
     [

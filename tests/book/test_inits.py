@@ -126,6 +126,7 @@ def test_the_command_trains_and_continues(tmp_path, capsys):
     assert main(["train", "tiny", "--out", str(tmp_path / "file")]) == 2
 
 
+@pytest.mark.slow
 def test_an_init_is_learned_from_a_folder(tmp_path, rng, monkeypatch, capsys):
     """And a folder that cannot be used costs one line."""
     monkeypatch.setitem(RECIPES, "tiny", with_changes(TINY, signals="local"))

@@ -101,6 +101,7 @@ def test_a_failing_cell_is_told_and_earlier_results_stay(in_small_book, tmp_path
     assert not list(tmp_path.rglob("*running*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "told"),
     [

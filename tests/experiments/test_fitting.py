@@ -31,6 +31,7 @@ def picture():
     return np.random.default_rng(0).uniform(size=(6, 6, 3)).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", NETWORKS, ids=names)
 def test_predictions_are_those_of_the_field(field):
     theta = field.init(jax.random.key(1))

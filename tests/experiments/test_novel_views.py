@@ -42,6 +42,7 @@ def start(seed=0):
 
 
 # --- inits ------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_a_matched_init_shows_nearly_the_pictures_with_other_weights():
     studio, key = Studio(FIELD, CAMERA, 8, 8), jax.random.key(7)
     like = jax.tree.map(lambda leaf: 3 * leaf, start(3))
@@ -88,6 +89,7 @@ def test_what_is_not_made_yet_has_a_content():
     assert len({described(4, 0), described(5, 0), described(4, 1)}) == 3
 
 
+@pytest.mark.slow
 def test_the_best_of_several_variants_stands_for_them():
     problem = photometric.object_problem(FIELD, 16, 6, "relu", 2)
     variants = {"usual (a)": [start(0)], "usual (b)": Contender([start(0)], problem)}
@@ -98,6 +100,7 @@ def test_the_best_of_several_variants_stands_for_them():
 
 
 # --- fits ---------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_a_fit_is_the_one_that_the_table_judges():
     trial = study({"usual": [start(4)]}, adam=[1e-2])
     judge = jax.jit(trial.problem.held_out)
@@ -128,6 +131,7 @@ def test_a_kept_fit_is_the_fit_to_three_digits():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=5e-3, atol=1e-9), kept, live)
 
 
+@pytest.mark.slow
 def test_endings_are_the_whole_grid_at_the_cap():
     trial = study({"a": [start(0), start(1)], "b": [start(2)]})
     ends = novel_views.endings(trial)
@@ -138,6 +142,7 @@ def test_endings_are_the_whole_grid_at_the_cap():
     assert ends["b", "SGD", 1.0] == pytest.approx(told, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_spot_check_is_the_beginning_of_a_course():
     trial = study({"a": [start(0)], "b": [start(2)]})
     choice = Choice("SGD", 0.3, 8, at_edge=False, value=0.0)

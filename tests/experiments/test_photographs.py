@@ -47,6 +47,7 @@ def alone(data):
 
 
 # --- fits
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", [evaluate.SGD, evaluate.ADAM], ids=["sgd", "adam"])
 def test_every_mark_of_a_fit_is_a_fit_of_so_many_steps(optimizer):
     tasks = alone(collection())
@@ -74,6 +75,7 @@ def test_a_choice_is_fitted_by_its_optimizer():
 
 
 # --- what is shown
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(12, 16), (49, 50)])  # of one block of rays, and of more
 def test_a_picture_is_that_of_the_renderer(size):
     view = collection([size]).view(0)

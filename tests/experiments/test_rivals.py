@@ -37,6 +37,7 @@ def found(inits):
     return rivals.long_fits(Pieces(), LOSS, ADAPT, inits, ones[0], ones[1:], LRS, STEPS)
 
 
+@pytest.mark.slow
 def test_adams_step_size_is_the_best_at_the_end_on_validation(found, inits):
     task = IMAGES.take(slice(0, 1))
     for lr, psnr in found.tried.items():

@@ -27,6 +27,7 @@ def same(a, b):
         np.testing.assert_array_equal(np.asarray(u), np.asarray(v))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

@@ -46,6 +46,7 @@ def test_a_larger_omega0_reaches_further():
     assert reach(5.0) < reach(60.0)
 
 
+@pytest.mark.slow
 def test_descent_keeps_residuals_and_ends_where_they_say():
     field = fields.siren(8, 3, 10.0, 1, dims=1)
     theta, x = field.init(jax.random.key(0)), jnp.linspace(0, 1, 16)[:, None]
@@ -123,6 +124,7 @@ def test_groups_of_rings():
     np.testing.assert_array_equal(found, [1, np.nan])
 
 
+@pytest.mark.slow
 def test_a_fit_of_every_other_sample_comes_closer_on_what_it_sees():
     t = np.arange(N) / N
     waves = np.cos(2 * np.pi * np.outer([1, 2], t))
@@ -137,6 +139,7 @@ def test_a_fit_of_every_other_sample_comes_closer_on_what_it_sees():
     assert missed[1] < 0.01 * missed[0]
 
 
+@pytest.mark.slow
 def test_a_point_of_the_rule_is_reach_and_what_is_left():
     field = fields.fourier(16, 3, 2.0, 1, dims=1, offset=0.0)
     key, tones = jax.random.key(3), [(2, 0.5), (5, 1.0)]

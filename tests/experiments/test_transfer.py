@@ -57,6 +57,7 @@ def table(inits, trials):
     return transfer.table(LOSS, ADAPT, inits, trials, LRS)
 
 
+@pytest.mark.slow
 def test_a_learned_init_takes_the_steps_it_was_learned_with(table, inits, trials):
     losses = evaluate.trajectory(LOSS, ADAPT, inits["a"], trials["b"].test)
     np.testing.assert_allclose(table.curves["a", "b"], decibel(losses), atol=1e-4)
@@ -103,6 +104,7 @@ def test_an_init_more_changes_no_other_cell(table):
     assert "new" not in table.scores["a"].inits()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, dict(context_fraction=0.25)])
 def test_an_inits_own_loop(settings):
     learned, tasks = trained(**settings), pictures(0, 2)

@@ -35,6 +35,7 @@ def test_every_model_is_tried_here():
     assert forward.models().keys() == RECIPES.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_model_makes_tasks_and_a_loss_that_can_be_descended(name):
     model, recipe = forward.models()[name], RECIPES[name]
@@ -59,6 +60,7 @@ def test_a_model_makes_tasks_and_a_loss_that_can_be_descended(name):
     assert prediction.shape == observed.shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_at_test_time_a_fit_has_its_support_and_is_judged(name, split):

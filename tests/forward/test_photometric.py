@@ -47,6 +47,7 @@ def test_the_rays_of_an_object_are_those_of_its_camera_within_its_ball():
     assert 0 < hits.mean() < 1
 
 
+@pytest.mark.slow
 def test_the_measurement_compares_the_pixels_it_draws():
     """Of pictures of a field itself, the loss is 0 up to rounding to 8 bits."""
     theta, task = NET.init(jax.random.key(1)), one_object()
@@ -63,6 +64,7 @@ def test_the_measurement_compares_the_pixels_it_draws():
     assert float(metrics.mse(*measure(other, jax.random.key(0)))) > 1e-6
 
 
+@pytest.mark.slow
 def test_the_error_is_that_of_the_rendered_picture():
     theta, data = NET.init(jax.random.key(2)), things(3, 1, 3, 12)
     task = photometric.object_tasks(things(0, 1), data).take(0)
@@ -77,6 +79,7 @@ def test_the_error_is_that_of_the_rendered_picture():
         np.testing.assert_allclose(error, metrics.mse(shot, picture[2::4, 2::4] / 255.0), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_fit_sees_the_support_alone():
     task = photometric.object_tasks(things(0, 1), things(3, 1, 2, 12)).take(0)
     theta = NET.init(jax.random.key(2))
@@ -185,6 +188,7 @@ def painted(theta, view, samples=9, shape=None):
     return rendering.render(FIELD, theta, photometric.picture_rays(view, shape), look)
 
 
+@pytest.mark.slow
 def test_a_picture_is_what_its_places_show():
     view, theta = view_of(shots(2), 1), FIELD.init(jax.random.key(0))
     whole = painted(theta, view)
@@ -264,6 +268,7 @@ def test_every_pixel_of_its_part_is_drawn_and_no_other(half):
         assert set(row) == set(range(high))
 
 
+@pytest.mark.slow
 def test_colours_belong_to_their_rays():
     """Photographs of a field: the field explains them to within rounding."""
     data, theta = shots(5), FIELD.init(jax.random.key(1))

@@ -82,6 +82,7 @@ def test_composite_is_the_loop_it_stands_for(seed):
         np.testing.assert_allclose(seen.depth[ray], depth + through * float(far[ray]), rtol=1e-5)
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(SEEDS, st.sampled_from([1, 6, 19]))
 def test_a_ray_cut_in_two_is_composed_of_its_parts(seed, cut):
@@ -104,6 +105,7 @@ def test_a_ray_cut_in_two_is_composed_of_its_parts(seed, cut):
     np.testing.assert_allclose(left, whole.weights[back], atol=1e-6)
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(SEEDS)
 def test_two_halves_of_rays_render_to_the_whole(seed):

@@ -216,6 +216,7 @@ def test_random_views_are_drawn_by_the_key():
     assert np.abs(predicted - other).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_a_recipes_steps_keep_the_angles_of_their_task():
     """What a recipe trains with sees the same views in all inner steps of a task."""
     net = dict(kind="fourier", width=8, depth=2, sigma=1.0, features=4, channels=1)

@@ -29,6 +29,7 @@ def no_models(monkeypatch):
     build._BARE.clear()
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(SEEDS, st.sampled_from(list(shapes.LANDMARKS)))
 def test_rays_are_those_of_the_package(seed, name):
@@ -106,6 +107,7 @@ def test_haze_hides_what_is_far():
     assert np.ptp(picture.reshape(-1, 3), axis=0).max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_the_same_number_gives_the_same_bytes(split):
     one, two = (build.made("gate", split, 3) for _ in range(2))
