@@ -129,6 +129,7 @@ class Visit:
     def __init__(self, chrome, origin, page, mode="light"):
         size = dict(width=1280, height=900)
         self.context = chrome.new_context(viewport=size, color_scheme=mode)
+        self.context.set_default_timeout(180_000)  # milliseconds; a busy machine draws slowly
         self.name = page
         self.page = self.context.new_page()
         self.outside, self.errors = [], []
@@ -222,7 +223,7 @@ def test_a_page_fits_a_phone(light):
         assert wide <= 390
         unreachable = "[...document.querySelectorAll('.bd-article table')].filter(t => "
         unreachable += "t.scrollWidth > t.clientWidth && t.tabIndex < 0)"
-        assert light.page.evaluate(f"{unreachable}.length") == 0
+        light.page.wait_for_function(f"{unreachable}.length === 0")  # the theme looks now and then
     finally:
         light.page.set_viewport_size(dict(width=1280, height=900))
 
@@ -277,8 +278,8 @@ def test_sliders_move_with_keyboard_and_mouse(light):
         assert handle.evaluate("r => r.value") == last
         slider.locator("button").click()
         assert slider.locator("button").inner_text() == "Pause"
-        light.page.wait_for_timeout(1200)
-        assert handle.evaluate("r => r.value") != last  # it has moved on from the last frame
+        moved = "([range, last]) => range.value !== last"  # on from the last frame
+        light.page.wait_for_function(moved, arg=[handle.element_handle(), last])
         slider.locator("button").click()
         assert slider.locator("button").inner_text() == "Play"
     assert light.errors == []
@@ -408,6 +409,6 @@ def test_vendored_widgets_work_without_a_network(chrome, html, tmp_path):
     page = tmp_path / "page.html"
     page.write_text(f"<!doctype html><html lang=en><body>{head}{body}</body></html>")
     with Visit(chrome, "file://", str(page)) as visit:
-        visit.page.wait_for_selector(".widget-slider", timeout=10_000)
+        visit.page.wait_for_selector(".widget-slider")
         assert visit.page.locator(".progress-bar").count() == 1
         assert [u for u in visit.outside if "none.js" not in u] == []
