@@ -124,6 +124,7 @@ def test_progress_draws_a_measurement_once(many, theta):
     assert np.ptp(seen[:, 0] - judged[:, 0]) > 0.1  # but each task has its own
 
 
+@pytest.mark.slow
 def test_progress_can_draw_anew_and_judge_by_several(many, theta):
     """Every step has its own draw, the same whatever blocks the steps come in."""
 

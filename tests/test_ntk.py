@@ -114,6 +114,7 @@ def test_a_kernel_is_symmetric_and_positive_semi_definite(name):
     close(ntk.gram(field, theta, x2, x), across.T, 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIELDS)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_operator_is_the_gram_matrix(name, channels, rng):

@@ -97,6 +97,7 @@ def test_every_visit_has_a_key_of_its_own():
 
 
 # --- learning ---------------------------------------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.parametrize("of", [lambda theta: theta, Init], ids=["weights", "Init"])
 def test_a_run_learns_what_its_tasks_have_in_common(of):
     """Parabolas with minima around 3: the init moves there, the reported loss falls."""
@@ -118,6 +119,7 @@ def test_how_the_steps_are_cut_changes_no_bit(per_call, every, uninterrupted, mo
     np.testing.assert_array_equal(done.history["loss"], uninterrupted.history["loss"])
 
 
+@pytest.mark.slow
 def test_a_callback_sees_the_init_of_a_shorter_run():
     seen = {}
     steps = (13, 2, 20, 999)

@@ -48,6 +48,7 @@ def test_a_chapter_obtains_weights_from_the_book_a_run_or_a_path(tmp_path):
     same(inits.load_or_train("book", "text64_of_5").init, store.load("text64_of_5").init)
 
 
+@pytest.mark.slow
 def test_a_chapter_obtains_the_inits_on_the_way_too(tmp_path):
     trained = inits.snapshots("train", "tiny", snapshots=[2, 3], steps=4)
     assert list(trained) == [2, 3, 4]

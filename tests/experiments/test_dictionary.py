@@ -111,6 +111,7 @@ def test_stages_as_json_are_the_stages(rng):
     np.testing.assert_allclose(told, [list(stage) for stage in plain.values()], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_real_fits_begin_at_the_init_and_follow_the_kernel_in_small_steps(pairs, rng):
     targets = pixels.image_tasks(rng.random((2, SIDE, SIDE, 1)).astype(np.float32))
     lr = 1e-3

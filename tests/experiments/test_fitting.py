@@ -39,6 +39,7 @@ def test_predictions_are_those_of_the_field(field):
     np.testing.assert_allclose(found, field(theta, GRID), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", [NETWORKS[1], NETWORKS[3]], ids=names)
 def test_a_fit_is_adam_on_the_squared_error(field, picture):
     y, lrs = jnp.asarray(picture.reshape(-1, 3)), fitting.hold_then_fall(1e-3, 7)

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import pytest
 
 from learnit_utils import fields, inner, outer, tasks
 from learnit_utils.experiments import flops
@@ -17,6 +18,7 @@ def test_flops_count_products_and_loops():
     assert flops.matmul_flops(jax.jit(loop), a, b) == 11 * 2 * 3 * 5 * 7
 
 
+@pytest.mark.slow
 def test_the_maml_step_costs_what_xla_counts_without_loops():
     """A gradient is 3 forward passes, a Hessian-vector product 6 more: K = 2 makes 21 in all."""
     field = fields.siren(width=64, depth=5, channels=1)

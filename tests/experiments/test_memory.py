@@ -1,12 +1,14 @@
 """How much memory an outer step holds: all steps kept grow with K, recomputed ones hardly."""
 
 import jax
+import pytest
 
 from learnit_utils import fields, inner, outer, tasks
 from learnit_utils.experiments import memory
 from learnit_utils.forward import pixels
 
 
+@pytest.mark.slow
 def test_steps_that_are_kept_cost_memory_and_recomputed_ones_do_not():
     net = fields.siren(width=32, depth=3, channels=1)
     loss, theta = tasks.regression(net), net.init(jax.random.key(0))

@@ -114,6 +114,7 @@ def test_a_fit_is_the_one_that_the_table_judges():
             assert psnr == pytest.approx(told[index], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_kept_fit_is_the_fit_to_three_digits():
     class Counted(Pieces):
         def call(self, study, about, function, *args, cost=1):

@@ -62,6 +62,7 @@ def test_every_mark_of_a_fit_is_a_fit_of_so_many_steps(optimizer):
     assert float(jnp.abs(five[0].w - two[0].w).max()) > 1e-6
 
 
+@pytest.mark.slow
 def test_a_choice_is_fitted_by_its_optimizer():
     tasks = alone(collection())
     grid = protocol.grid(sgd=[0.01], adam=[0.01])

@@ -163,6 +163,7 @@ def test_the_signal_classes_are_the_modules_that_load():
     assert not {"base", "transforms", "colmap"} & {*recipes.signal_modules()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_limit_is_for_training_only(name):
     colours = getattr(recipes.signal_modules()[name], "COLOUR_ONLY", False)
@@ -254,6 +255,7 @@ def test_the_functions_of_a_recipe_are_those_of_its_method(name):
     assert learned.field == fields.build(**recipe.field)
 
 
+@pytest.mark.slow
 def test_the_inner_loop_is_the_one_that_is_asked_for(rng):
     """Plain, with learned step sizes, on the hardest points."""
     recipe = with_changes(TINY, field=dict(kind="relu", width=4, depth=2, channels=1))

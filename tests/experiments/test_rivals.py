@@ -47,6 +47,7 @@ def test_adams_step_size_is_the_best_at_the_end_on_validation(found, inits):
     assert found.at_edge
 
 
+@pytest.mark.slow
 def test_steps_are_counted_to_what_the_learned_init_reaches(found, inits):
     learned = evaluate.curve(LOSS, inits["learned"][0], IMAGES, SGD, K, lr=0.05)
     np.testing.assert_allclose(found.learned, decibel(learned[0]), atol=1e-2)
@@ -81,6 +82,7 @@ def test_an_init_matches_its_own_output_best(inits):
     np.testing.assert_allclose(match(inits["other"], two(), x), np.median(pair))
 
 
+@pytest.mark.slow
 def test_a_step_size_that_diverges_is_not_the_best(inits):
     one = IMAGES.take(slice(0, 1))
     how = (Pieces(), LOSS, ADAPT, inits, one, [one])

@@ -23,6 +23,7 @@ def images(count, size=SIZE):
     return pixels.image_tasks(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("views", [1, 3, 7])
 def test_the_matrix_is_the_projector(views):
     u = np.random.default_rng(views).random((SIZE, SIZE)).astype(np.float32)
@@ -116,6 +117,7 @@ def test_the_loss_in_the_own_basis_has_the_same_gradient(views, noise):
         np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4 * float(jnp.abs(a).max()))
 
 
+@pytest.mark.slow
 def test_the_loss_in_the_own_basis_differs_by_a_constant():
     net = fields.build("fourier", width=8, depth=2, sigma=0.5, features=4, channels=1)
     args = (images(1), 30, 0.05, jax.random.key(1), range(1))

@@ -65,6 +65,7 @@ def test_a_learned_init_takes_the_steps_it_was_learned_with(table, inits, trials
     assert table.curves["a", "b"].shape == (3, RECIPE.inner_steps + 1)
 
 
+@pytest.mark.slow
 def test_a_random_init_takes_adams_best_step_size_on_validation(table, inits, trials):
     for of, (test, _, validation) in trials.items():
         tuned = evaluate.tune(LOSS, inits["random"], validation, evaluate.ADAM, LRS, 2)

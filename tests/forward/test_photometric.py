@@ -229,6 +229,7 @@ def test_the_rays_of_a_picture_project_to_where_its_pixels_lie(shape):
         np.testing.assert_array_equal(rays.far, np.full_like(rays.far, data.views.bounds[i, 1]))
 
 
+@pytest.mark.slow
 def test_the_error_of_a_photograph_is_that_of_its_rendered_picture():
     """On a grid of all pixels, of the whole picture and of its right half; on another, of those."""
     data, theta = shots(8, 1, ((12, 12),)), FIELD.init(jax.random.key(3))

@@ -139,6 +139,7 @@ def test_area_and_bilinear_meet_as_pixels_shrink():
     assert gaps[2] < gaps[1] / 2 < gaps[0] / 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["area", "bilinear"])
 def test_a_field_is_projected_as_its_picture_in_the_limit(method):
     gaps = []
@@ -157,6 +158,7 @@ def test_a_constant_field_shows_the_way_through_the_square():
     np.testing.assert_allclose(p[1], np.sqrt(2) - 2 * np.abs(s), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_gradient_of_a_projected_field_is_that_of_its_parameters():
     """Twice differentiable too: MAML needs it."""
     field = fields.fourier(8, 2, 1.0, 1, features=4)

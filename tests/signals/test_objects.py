@@ -16,6 +16,7 @@ CLASSES = ("chairs", "lamps", "cars")
 
 
 # --- what ships --------------------------------------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CLASSES)
 def test_models_are_split_and_every_one_is_credited(kind):
     names = {}
@@ -43,6 +44,7 @@ def test_both_halves_are_different_views_of_the_same_models(kind):
     np.testing.assert_array_equal(both.poses[:, 25:], query.poses)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CLASSES)
 def test_objects_fill_the_middle_of_a_white_picture(kind):
     data = objects.load("train", kind=kind)
