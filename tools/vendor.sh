@@ -8,7 +8,8 @@ N=${1:?the node_modules folder}
 V="$(dirname "$0")/../book/_static/vendor"
 rm -rf "$V"
 mkdir -p "$V"/mathjax/output/chtml "$V"/mathjax/input/tex "$V"/widgets
-cp "$N"/mathjax/es5/tex-chtml.js "$N"/mathjax/LICENSE "$V"/mathjax/
+cp "$N"/mathjax/LICENSE "$V"/mathjax/
+xz -9e < "$N"/mathjax/es5/tex-chtml.js > "$V"/mathjax/tex-chtml.js.xz  # book/_ext unpacks
 cp -r "$N"/mathjax/es5/output/chtml/fonts "$V"/mathjax/output/chtml/
 cp -r "$N"/mathjax/es5/input/tex/extensions "$V"/mathjax/input/tex/
 rm "$V"/mathjax/input/tex/extensions/all-packages.js  # the other extensions once more, in one file
