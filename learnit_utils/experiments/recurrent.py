@@ -11,11 +11,14 @@ Sources: Elman 1990; Werbos 1990 (back-propagation through time); Hochreiter and
 (LSTM); Gers et al. 2000 (the forget gate).
 """
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 GATES = ("forget", "input", "output", "new")  # the order of the columns of `Cell.w`
 
@@ -154,3 +157,162 @@ def lstm_cell(key: jax.Array, inputs: int, units: int, forget_bias: float = 1.0)
     rows = inputs + units
     w = jax.random.normal(key, (rows, 4 * units)) / jnp.sqrt(rows)
     return Cell(w, jnp.zeros(4 * units).at[:units].set(forget_bias))
+
+
+# --- sentences whose last word needs the first --------------------------------------------------
+CLUBS, ANIMALS = ("baseball", "cricket"), ("vampire", "cave")
+FILLERS, LAST = ("old", "small", "brown", "dusty"), "bat"
+WORDS = (*CLUBS, *ANIMALS, *FILLERS, LAST)
+ANSWERS = ("club", "animal")
+
+
+def sentences(key: jax.Array, count: int, distance: int) -> tuple[jax.Array, jax.Array]:
+    """Sentences like "baseball old brown bat", and what the bat is.
+
+    Args:
+        distance: steps from the first word to the last, at least 1.
+
+    Returns:
+        One-hot words (count, distance + 1, words), and labels (count,): 0 club, 1 animal.
+
+    Raises:
+        ValueError: a distance below 1.
+    """
+    if distance < 1:
+        raise ValueError(f"distance = {distance}: expected an integer >= 1")
+    key_first, key_between = jax.random.split(key)
+    kinds = len(CLUBS) + len(ANIMALS)
+    first = jax.random.randint(key_first, (count, 1), 0, kinds)
+    fillers = (count, distance - 1)
+    between = jax.random.randint(key_between, fillers, kinds, kinds + len(FILLERS))
+    last = jnp.full((count, 1), WORDS.index(LAST))
+    words = jnp.concatenate([first, between, last], axis=1)
+    return jax.nn.one_hot(words, len(WORDS)), (first[:, 0] >= len(CLUBS)).astype(jnp.int32)
+
+
+def spelled(x: jax.Array) -> str:
+    """One-hot words (T, words) as text."""
+    return " ".join(WORDS[i] for i in np.asarray(x).argmax(axis=-1))
+
+
+class Gated(NamedTuple):
+    """An LSTM that answers after the last word."""
+
+    cell: Cell
+    V: jax.Array  # (answers, units)
+
+
+def draw(kind: str, key: jax.Array, units: int, begin: float) -> Plain | Gated:
+    """A network for the sentences.
+
+    Args:
+        kind: "RNN" or "LSTM".
+        begin: of an RNN, W is a random rotation times this; of an LSTM, the forget gate's bias.
+    """
+    key_in, key_own, key_out = jax.random.split(key, 3)
+    V = jax.random.normal(key_out, (len(ANSWERS), units)) / jnp.sqrt(units)
+    if kind == "LSTM":
+        return Gated(lstm_cell(key_in, len(WORDS), units, begin), V)
+    U = jax.random.normal(key_in, (units, len(WORDS))) / jnp.sqrt(len(WORDS))
+    return Plain(U, begin * jax.random.orthogonal(key_own, units), V)
+
+
+def answer(net: Plain | Gated, x: jax.Array) -> jax.Array:
+    """Scores (answers,) after the last word of x (T, words)."""
+    if isinstance(net, Gated):
+        end, _ = jax.lax.scan(lambda m, word: (lstm(net.cell, m, word), None), blank(net.cell), x)
+        return net.V @ end.h
+    start = jnp.zeros(net.W.shape[0])
+    return net.V @ jax.lax.scan(lambda h, w: (jnp.tanh(net.U @ w + net.W @ h), None), start, x)[0]
+
+
+def cross_entropy(net: Plain | Gated, x: jax.Array, label: jax.Array) -> jax.Array:
+    """J of one sentence."""
+    return -jax.nn.log_softmax(answer(net, x))[label]
+
+
+def mean_loss(net: Plain | Gated, x: jax.Array, labels: jax.Array) -> jax.Array:
+    """J, mean over sentences x (count, T, words)."""
+    return jax.vmap(cross_entropy, (None, 0, 0))(net, x, labels).mean()
+
+
+def accuracy(net: Plain | Gated, x: jax.Array, labels: jax.Array) -> jax.Array:
+    """The part of the sentences that is understood."""
+    return (jax.vmap(answer, (None, 0))(net, x).argmax(axis=-1) == labels).mean()
+
+
+def taught(
+    net: Plain | Gated, key: jax.Array, distance: int, lr: jax.Array, steps: int, batch: int = 32
+) -> tuple[Any, jax.Array]:
+    """The network after steps of Adam on sentences drawn anew, and the losses (steps,)."""
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1.0))
+
+    def step(carry, key):
+        net, state = carry
+        value, grad = jax.value_and_grad(mean_loss)(net, *sentences(key, batch, distance))
+        updates, state = optimizer.update(grad, state)
+        net = optax.apply_updates(net, jax.tree.map(lambda u: lr * u, updates))
+        return (net, state), value
+
+    (net, _), losses = jax.lax.scan(step, (net, optimizer.init(net)), jax.random.split(key, steps))
+    return net, losses
+
+
+def reach(
+    kind: str,
+    distance: int,
+    begins: Sequence[float],
+    lrs: Sequence[float],
+    units: int,
+    steps: int,
+    seeds: int,
+    key: jax.Array,
+) -> dict[str, Any]:
+    """How well a network learns a dependency over a distance, by its best setting.
+
+    The setting is chosen by the mean accuracy over the seeds on validation sentences.
+
+    Returns:
+        {"begin", "lr", "accuracy": of every seed on test sentences}, as JSON.
+    """
+    key_data, key_nets, key_steps = jax.random.split(jax.random.clone(key), 3)
+    validation, test = (sentences(k, 256, distance) for k in jax.random.split(key_data))
+    keys = jax.random.split(key_nets, seeds), jax.random.split(key_steps, seeds)
+
+    @jax.jit
+    def seen(lr, begin):
+        def one(key_net, key_step):
+            net = draw(kind, key_net, units, begin)
+            net, _ = taught(net, key_step, distance, lr, steps)
+            return accuracy(net, *validation), accuracy(net, *test)
+
+        return jax.vmap(one)(*jax.tree.map(jax.random.clone, keys))
+
+    tried = [(begin, lr) for begin in begins for lr in lrs]
+    found = [np.asarray(seen(lr, begin)) for begin, lr in tried]
+    best = int(np.argmax([validated.mean() for validated, _ in found]))
+    begin, lr = tried[best]
+    return dict(begin=begin, lr=lr, accuracy=np.round(found[best][1], 4).tolist())
+
+
+def fading(
+    kind: str, begin: float, distances: Sequence[int], units: int, draws: int, key: jax.Array
+) -> np.ndarray:
+    """Norm of dJ/dx_1, the gradient that reaches the first word: (distances,).
+
+    The geometric mean over random networks, each with a sentence of its own.
+    """
+    found = []
+    keys = jax.random.split(jax.random.clone(key), draws)
+
+    def norm(key, distance):
+        key_net, key_words = jax.random.split(key)
+        net = draw(kind, key_net, units, begin)
+        x, labels = sentences(key_words, 1, distance)
+        back = jax.grad(lambda first: cross_entropy(net, x[0].at[0].set(first), labels[0]))
+        return jnp.linalg.norm(back(x[0, 0]))
+
+    for distance in distances:
+        each = jax.jit(jax.vmap(partial(norm, distance=distance)))(jax.random.clone(keys))
+        found.append(np.exp(np.log(np.maximum(np.asarray(each, np.float64), 1e-45)).mean()))
+    return np.array(found)
