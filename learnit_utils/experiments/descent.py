@@ -61,6 +61,19 @@ def as_optax(rule: Rule) -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
+def gap(rule: Rule, transform: optax.GradientTransformation, gradients: jax.Array) -> float:
+    """The largest difference between the steps of a rule and of an optax transform.
+
+    Both are given the same gradients (steps, n), whatever the weights do.
+    """
+    ours, theirs = as_optax(rule), transform
+    states, largest = [ours.init(gradients[0]), theirs.init(gradients[0])], 0.0
+    for g in gradients:
+        (a, states[0]), (b, states[1]) = ours.update(g, states[0]), theirs.update(g, states[1])
+        largest = max(largest, float(jnp.abs(-a - b).max()))
+    return largest
+
+
 # --- a ravine -----------------------------------------------------------------------------------
 def ravine(steepness: float) -> tuple[Callable, Callable]:
     """L(x, y) = (x^2 + steepness y^2) / 2, and its gradient as `walk` takes it."""
@@ -102,6 +115,16 @@ class Watched(NamedTuple):
     gradient: np.ndarray  # (weights,) |g|
     step: np.ndarray  # (weights,) lr |m^| / (sqrt(v^) + eps), as the rule has it
     layer: np.ndarray  # (weights,) the number of the array of theta that a weight belongs to
+
+
+def spreads(found: Mapping[int, Watched]) -> dict[int, tuple[float, float]]:
+    """Step -> the 90 % quantile over the 10 % quantile, of gradients and of steps."""
+
+    def spread(sizes):
+        low, high = np.quantile(np.maximum(sizes, 1e-12), (0.1, 0.9))
+        return float(high / low)
+
+    return {t: (spread(seen.gradient), spread(seen.step)) for t, seen in found.items()}
 
 
 def watch(

@@ -9,6 +9,7 @@ learned too); Lv et al. 2017, section 4.1 (random scaling).
 """
 
 import base64
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -99,6 +100,22 @@ def descent(loss: Loss, steps: int) -> Adapt:
         return back(flat), losses
 
     return adapt
+
+
+def watch(
+    rule: Rule, loss: Loss, theta: Any, task: Tasks, at: Sequence[int]
+) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """|gradient| and |step| of every weight at some steps t >= 1 of a fit to one task."""
+    flat, back = jax.flatten_util.ravel_pytree(theta)
+    grad = jax.jit(jax.grad(lambda flat: loss(back(flat), task, jax.random.key(0))))
+    memories, found, move_by = begin(rule, flat.size), {}, jax.jit(step)
+    for t in range(1, max(at) + 1):
+        g = grad(flat)
+        memories, move = move_by(rule, memories, g)
+        flat = flat + move
+        if t in at:
+            found[t] = (np.abs(np.asarray(g)), np.abs(np.asarray(move)))
+    return found
 
 
 # --- learning ---------------------------------------------------------------------------------

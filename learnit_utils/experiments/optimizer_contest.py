@@ -7,6 +7,8 @@ Everything here is kept in the study "optimizers".
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
 from typing import Any, NamedTuple
 
 import jax
@@ -18,15 +20,19 @@ from learnit_utils.experiments import learned_optimizer, memory, recipe, run
 from learnit_utils.experiments.learned_optimizer import Learned, Setting, unpacked
 from learnit_utils.experiments.protocol import Grid, Pieces, Study, tuned_method
 from learnit_utils.experiments.recipe import Recipe, with_changes
-from learnit_utils.experiments.seeds import anew
+from learnit_utils.experiments.seeds import anew, drawn
 from learnit_utils.fields import Field
+from learnit_utils.forward import pixels
 from learnit_utils.inner import Adapt, Init
 from learnit_utils.metrics import decibel
-from learnit_utils.tasks import Loss, Tasks
+from learnit_utils.signals.base import Dataset, spread
+from learnit_utils.tasks import Loss, Tasks, subset
 
 STUDY = learned_optimizer.STUDY
 TUNING = 1000  # the seed with which settings are tuned; no reported run has it
-LEARNING = 1e4  # the cost of learning something, in steps of descent
+LEARNING = 1e9  # the cost of learning something, beside steps of descent times the width
+RULE, BOTH = "learned optimizer", "learned initialization and optimizer"
+MAML, METASGD = "MAML", "Meta-SGD"
 
 
 class Lessons(NamedTuple):
@@ -39,6 +45,38 @@ class Lessons(NamedTuple):
     tests: Mapping[str, Tasks]  # "faces" -> test tasks; other classes beside it
     caps: tuple[int, ...]  # numbers of steps after which a method is judged
     grid: Grid  # of SGD and Adam
+
+
+def lessons(
+    settings: Recipe,
+    data: Mapping[str, Dataset],
+    photos: Dataset,
+    test_faces: int,
+    tuning_faces: int,
+    caps: Sequence[int],
+    rates: Grid,
+) -> tuple[Lessons, list[str]]:
+    """The lessons of the chapter, and whose the test faces are.
+
+    Args:
+        settings: its field is fitted.
+        data: "train", "validation" and "test": faces.
+        photos: test pictures of another class.
+        test_faces, tuning_faces: how many of the test and of the validation faces.
+    """
+    field, loss, *_ = recipe.functions(settings)
+    tasks_of = {split: pixels.image_tasks(faces) for split, faces in data.items()}
+    index = spread(tasks_of["test"].count, test_faces)
+    owners = [data["test"].names[i].split("/")[0] for i in index]
+    tests = {"faces": tasks_of["test"].take(index), "photos": pixels.image_tasks(photos)}
+    tuners = subset(tasks_of["validation"], tuning_faces)
+    return Lessons(field, loss, tasks_of["train"], tuners, tests, tuple(caps), rates), owners
+
+
+def grid(settings: Any, **each: Sequence) -> list[Any]:
+    """Settings (a `Recipe` or a `Setting`) with every combination of values: field -> values."""
+    changed = with_changes if isinstance(settings, Recipe) else type(settings)._replace
+    return [changed(settings, **dict(zip(each, values))) for values in product(*each.values())]
 
 
 # --- learning -----------------------------------------------------------------------------------
@@ -236,11 +274,41 @@ def judged(
     pieces: Pieces, name: str, seeds: Sequence[tuple], judge: Any, lessons: Lessons
 ) -> list[dict]:
     """judge(lessons, *seed) for every seed of a method, kept."""
-    cost = sum(lessons.caps) * sum(tasks.count for tasks in lessons.tests.values())
+    fits = sum(tasks.count for tasks in lessons.tests.values())
+    tried = sum(len(lrs) for _, lrs in lessons.grid.values()) if judge is judge_init else 0
+    cost = sum(lessons.caps) * (fits + tried * lessons.validation.count)
+    cost *= lessons.field.spec["width"] * (8 if judge is judge_rule else 1)
     found = []
     for number, seed in enumerate(seeds):
         about = dict(by=name, of="test", seed=number, width=lessons.field.spec["width"])
         found.append(pieces.call(STUDY, about, judge, lessons, *seed, cost=cost))
+    return found
+
+
+def contest(
+    pieces: Pieces, lessons: Lessons, learned: Mapping[str, Method], key: jax.Array, seeds: int
+) -> dict[str, list[dict]]:
+    """Every method on the tests: SGD and Adam from random inits, and whatever was learned.
+
+    Args:
+        learned: of the names `RULE`, `BOTH`, `MAML`, `METASGD`.
+        key: draws the random inits, the same for SGD, Adam and `RULE`.
+
+    Returns:
+        method -> what `judged` returns.
+    """
+    keys = [jax.random.fold_in(jax.random.clone(key), n) for n in range(seeds)]
+    random, found = [(partial(drawn, lessons.field, k),) for k in keys], {}
+    for name, one in lessons.grid.items():
+        alone = lessons._replace(grid={name: one})
+        found[f"random, {name}"] = judged(pieces, f"random, {name}", random, judge_init, alone)
+    for name, method in learned.items():
+        if name in (RULE, BOTH):
+            which, judge = list(zip(method.what, keys)), judge_rule
+        else:
+            which = [(init,) for init in method.what]
+            judge = judge_step_sizes if name == METASGD else judge_init
+        found[name] = judged(pieces, name, which, judge, lessons)
     return found
 
 

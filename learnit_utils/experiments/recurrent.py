@@ -11,14 +11,15 @@ Sources: Elman 1990; Werbos 1990 (back-propagation through time); Hochreiter and
 (LSTM); Gers et al. 2000 (the forget gate).
 """
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+
+from learnit_utils.experiments.protocol import Pieces
 
 GATES = ("forget", "input", "output", "new")  # the order of the columns of `Cell.w`
 
@@ -226,6 +227,12 @@ def answer(net: Plain | Gated, x: jax.Array) -> jax.Array:
     return net.V @ jax.lax.scan(lambda h, w: (jnp.tanh(net.U @ w + net.W @ h), None), start, x)[0]
 
 
+def reading(net: Plain | Gated, x: jax.Array) -> np.ndarray:
+    """The probability of "animal" if a sentence x (T, words) ended after each word: (T,)."""
+    seen = [jax.nn.softmax(answer(net, x[: t + 1]))[1] for t in range(len(x))]
+    return np.array(seen)
+
+
 def cross_entropy(net: Plain | Gated, x: jax.Array, label: jax.Array) -> jax.Array:
     """J of one sentence."""
     return -jax.nn.log_softmax(answer(net, x))[label]
@@ -260,27 +267,31 @@ def taught(
 
 def reach(
     kind: str,
+    begin: float,
     distance: int,
-    begins: Sequence[float],
     lrs: Sequence[float],
     units: int,
     steps: int,
     seeds: int,
     key: jax.Array,
 ) -> dict[str, Any]:
-    """How well a network learns a dependency over a distance, by its best setting.
+    """How well a network learns a dependency over a distance, by its best step size.
 
-    The setting is chosen by the mean accuracy over the seeds on validation sentences.
+    The step size is chosen by the mean accuracy over the seeds on validation sentences.
+
+    Args:
+        kind, begin, units: as in `draw`.
+        distance: as in `sentences`.
 
     Returns:
-        {"begin", "lr", "accuracy": of every seed on test sentences}, as JSON.
+        {"lr", "accuracy": of every seed on test sentences}, as JSON.
     """
     key_data, key_nets, key_steps = jax.random.split(jax.random.clone(key), 3)
     validation, test = (sentences(k, 256, distance) for k in jax.random.split(key_data))
     keys = jax.random.split(key_nets, seeds), jax.random.split(key_steps, seeds)
 
     @jax.jit
-    def seen(lr, begin):
+    def seen(lr):
         def one(key_net, key_step):
             net = draw(kind, key_net, units, begin)
             net, _ = taught(net, key_step, distance, lr, steps)
@@ -288,31 +299,45 @@ def reach(
 
         return jax.vmap(one)(*jax.tree.map(jax.random.clone, keys))
 
-    tried = [(begin, lr) for begin in begins for lr in lrs]
-    found = [np.asarray(seen(lr, begin)) for begin, lr in tried]
+    found = [np.asarray(seen(lr)) for lr in lrs]
     best = int(np.argmax([validated.mean() for validated, _ in found]))
-    begin, lr = tried[best]
-    return dict(begin=begin, lr=lr, accuracy=np.round(found[best][1], 4).tolist())
+    return dict(lr=lrs[best], accuracy=[round(float(a), 4) for a in found[best][1]])
+
+
+def reaches(
+    pieces: Pieces, networks: Mapping[str, tuple[str, float]], distances: Sequence[int], *args: Any
+) -> dict[str, dict[int, list[float]]]:
+    """Accuracy of every seed, network -> distance -> seeds, kept in the study "distances".
+
+    Args:
+        networks: name -> (kind, begin), as in `draw`.
+        args: of `reach`, from `lrs` on.
+    """
+    found: dict[str, dict[int, list[float]]] = {name: {} for name in networks}
+    for name, (kind, begin) in networks.items():
+        for distance in distances:
+            about = dict(by=name, distance=distance)
+            kept = pieces.call(
+                "distances", about, reach, kind, begin, distance, *args, cost=distance
+            )
+            found[name][distance] = kept["accuracy"]
+    return found
 
 
 def fading(
-    kind: str, begin: float, distances: Sequence[int], units: int, draws: int, key: jax.Array
+    kind: str, begin: float, longest: int, units: int, draws: int, key: jax.Array
 ) -> np.ndarray:
-    """Norm of dJ/dx_1, the gradient that reaches the first word: (distances,).
+    """Norm of dJ/dx_t, what reaches a word, by its distance to the last: (longest + 1,).
 
     The geometric mean over random networks, each with a sentence of its own.
     """
-    found = []
-    keys = jax.random.split(jax.random.clone(key), draws)
 
-    def norm(key, distance):
+    def norms(key):
         key_net, key_words = jax.random.split(key)
         net = draw(kind, key_net, units, begin)
-        x, labels = sentences(key_words, 1, distance)
-        back = jax.grad(lambda first: cross_entropy(net, x[0].at[0].set(first), labels[0]))
-        return jnp.linalg.norm(back(x[0, 0]))
+        x, labels = sentences(key_words, 1, longest)
+        back = jax.grad(cross_entropy, argnums=1)(net, x[0], labels[0])
+        return jnp.linalg.norm(back, axis=-1)[::-1]
 
-    for distance in distances:
-        each = jax.jit(jax.vmap(partial(norm, distance=distance)))(jax.random.clone(keys))
-        found.append(np.exp(np.log(np.maximum(np.asarray(each, np.float64), 1e-45)).mean()))
-    return np.array(found)
+    each = jax.jit(jax.vmap(norms))(jax.random.split(jax.random.clone(key), draws))
+    return np.exp(np.log(np.maximum(np.asarray(each, np.float64), 1e-45)).mean(axis=0))

@@ -3,7 +3,7 @@
     F(z) = |x - D z|^2 / 2 + penalty |z|_1,   z <- soft(z + D^T (x - D z) / L, penalty / L)
 
 is ISTA, with L the largest eigenvalue of D^T D. LISTA takes K of these steps as the layers of a
-network and learns their matrices: z <- soft(x R + z S, threshold), with the same R, S in all layers.
+network and learns their matrices: z <- soft(x R + z S, threshold), the same R and S in all layers.
 Signals and codes are rows; D is (points, atoms), as in `ntk.Eigenpairs.vectors`.
 
 Sources: Daubechies et al. 2004 (ISTA); Beck and Teboulle 2009 (FISTA); Gregor and LeCun 2010
@@ -19,12 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from learnit_utils import ntk, outer, train
-from learnit_utils.experiments.protocol import tuned_method
+from learnit_utils.experiments.protocol import Pieces, tuned_method
 from learnit_utils.fields import Field, Theta
 from learnit_utils.forward import pixels
 from learnit_utils.inner import Adapt
 from learnit_utils.tasks import Tasks
 
+STUDY = "sparse_codes"
 LONG = 1500  # steps of FISTA after which a code counts as converged
 
 
@@ -186,10 +187,18 @@ def of_kernel(field: Field, theta: Theta, side: int, weighted: bool) -> jax.Arra
     return jnp.asarray(pairs.vectors * scales, jnp.float32)
 
 
+def kernel_atoms(
+    x: jax.Array, *, field: Field, theta: Theta, side: int, weighted: bool
+) -> jax.Array:
+    """`of_kernel`, for a `coder`; the signals x are not used."""
+    del x
+    return of_kernel(field, theta, side, weighted)
+
+
 def learned_dictionary(
     x: jax.Array, atoms: int, share: float, rounds: int, key: jax.Array
 ) -> jax.Array:
-    """A dictionary of unit atoms, (points, atoms), by turns: codes by FISTA, then D by least squares.
+    """A dictionary of unit atoms, (points, atoms): in turn codes by FISTA, and D by least squares.
 
     It begins from signals drawn at random. An atom that no code uses stays as it is.
 
@@ -241,3 +250,129 @@ def errors(D: jax.Array, x: jax.Array, path: jax.Array, z: jax.Array, penalty: f
     gap = (objective(D, x[None], path, penalty) - best[None]) / best[None]
     distance = ((path - z[None]) ** 2).sum(axis=-1) / (z**2).sum(axis=-1)[None]
     return Curves(*(np.asarray(v.mean(axis=1), np.float64) for v in (gap, distance)))
+
+
+class Faces(NamedTuple):
+    """Pictures (count, side, side, 1) of people of three groups."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+
+class Coder(NamedTuple):
+    """A dictionary at work: signals of length 1, their penalty, and the converged codes."""
+
+    D: jax.Array
+    penalty: float
+    x: Faces  # rows of signals (count, points); the training faces varied
+    test: jax.Array  # converged codes of the test faces
+
+
+def coder(make: Callable[..., jax.Array], faces: Faces, share: float) -> Coder:
+    """A dictionary with the penalty at which validation faces are held to a share of their energy.
+
+    Args:
+        make: training signals (count, points) -> D.
+        faces: pictures.
+    """
+    x = Faces(normed(varied(faces.train)), normed(faces.validation), normed(faces.test))
+    D = make(x.train)
+    penalty = penalty_for(D, x.validation, share)
+    return Coder(D, penalty, x, fista(D, x.test, penalty, LONG, every=False))
+
+
+def iterations(make: Callable, faces: Faces, share: float, steps: int) -> dict[str, Any]:
+    """ISTA and FISTA on test faces, as JSON: the `Curves` of each, and what the codes are like."""
+    c = coder(make, faces, share)
+    found = {}
+    for name, method in (("ISTA", ista), ("FISTA", fista)):
+        path = method(c.D, c.x.test, c.penalty, steps)
+        found[name] = _json(errors(c.D, c.x.test, path, c.test, c.penalty))
+    about = dict(penalty=c.penalty, atoms=c.D.shape[1])
+    about |= dict(active=float((c.test != 0).sum(axis=1).mean()))
+    return dict(found, **about, held=float(held(c.D, c.x.test, c.test).mean()))
+
+
+def learned_iterations(
+    make: Callable,
+    faces: Faces,
+    share: float,
+    steps: int,
+    longest: int,
+    lrs: Sequence[float],
+    outer_steps: int,
+    batch: int,
+    key: jax.Array,
+) -> dict[str, Any]:
+    """LISTA of K = `steps` layers on test faces, as JSON; run on to `longest` layers, too.
+
+    The outer step size is chosen on validation faces, by the distance to their converged codes.
+
+    Returns:
+        {"lr", "LISTA": its `Curves` after 0 ... longest layers}.
+    """
+    c = coder(make, faces, share)
+    key_lessons, key_order = jax.random.split(jax.random.clone(key))
+    known = [fista(c.D, x, c.penalty, LONG // 3, every=False) for x in c.x[:2]]
+    tasks, tried = lessons(c.x.train, known[0], batch, key_lessons), {}
+
+    def score(signals, setting):
+        lr = setting["lr"]
+        if lr not in tried:
+            tried[lr] = learn(c.D, tasks, c.penalty, steps, lr, outer_steps, key_order)
+        z = lista(tried[lr], signals.each[0], steps)[-1]
+        return -np.asarray(((z - signals.each[1]) ** 2).sum(axis=1))
+
+    settings, validation = [dict(lr=lr) for lr in lrs], Tasks((c.x.validation, known[1]))
+    lr = tuned_method(score, settings, validation, validation)["setting"]["lr"]
+    path = lista(tried[lr], c.x.test, longest)
+    return dict(lr=lr, LISTA=_json(errors(c.D, c.x.test, path, c.test, c.penalty)))
+
+
+class Race(NamedTuple):
+    """Distances to the converged code, dictionary by dictionary."""
+
+    plain: dict[str, dict[str, Any]]  # what `iterations` returns
+    learned: dict[str, dict[int, list[float]]]  # K -> distance after 0, 1, ... layers
+
+    def lead(self) -> dict[str, list[float]]:
+        """FISTA's distance after K steps over that of the LISTA of K layers, for every K."""
+        return {
+            name: [self.plain[name]["FISTA"]["distance"][K] / d[K] for K, d in by.items()]
+            for name, by in self.learned.items()
+        }
+
+
+def race(
+    pieces: Pieces,
+    makers: Mapping[str, Callable],
+    faces: Faces,
+    share: float,
+    layers: Sequence[int],
+    *how: Any,
+) -> Race:
+    """ISTA, FISTA and a LISTA for every K of `layers`, kept in the study "sparse_codes".
+
+    Args:
+        makers: name -> what makes a dictionary, see `coder`.
+        how: of `learned_iterations`, from `lrs` on.
+    """
+    found, longest = Race({}, {}), 2 * max(layers)
+    for name, make in makers.items():
+        args, about = (make, faces, share), dict(by=name, of="ISTA and FISTA")
+        found.plain[name] = pieces.call(STUDY, about, iterations, *args, 64, cost=1)
+        for K in layers:
+            about, cost = dict(by=name, of="LISTA", layers=K), 99 + K
+            args_of = (*args, K, longest, *how)
+            kept = pieces.call(STUDY, about, learned_iterations, *args_of, cost=cost)
+            found.learned.setdefault(name, {})[K] = kept["LISTA"]["distance"]
+    return found
+
+
+def _json(curves: Curves) -> dict[str, list]:
+    """Four digits; None for what is not a number."""
+    return {
+        name: [float(f"{v:.4g}") if np.isfinite(v) else None for v in values]
+        for name, values in curves._asdict().items()
+    }
