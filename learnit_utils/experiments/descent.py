@@ -80,7 +80,7 @@ def ravine(steepness: float) -> tuple[Callable, Callable]:
     scales = jnp.array([1.0, steepness])
 
     def loss(theta):
-        return 0.5 * (scales * theta**2).sum(axis=-1)
+        return 0.5 * theta**2 @ scales
 
     return loss, lambda theta, t: scales * theta
 

@@ -300,19 +300,22 @@ def learned_iterations(
     share: float,
     steps: int,
     longest: int,
-    lrs: Sequence[float],
-    outer_steps: int,
-    batch: int,
+    how: tuple[Sequence[float], int, int],
     key: jax.Array,
 ) -> dict[str, Any]:
     """LISTA of K = `steps` layers on test faces, as JSON; run on to `longest` layers, too.
 
     The outer step size is chosen on validation faces, by the distance to their converged codes.
 
+    Args:
+        make, faces, share: as in `coder`.
+        how: outer step sizes to try, outer steps, signals per task.
+        key: groups the signals and draws their order.
+
     Returns:
         {"lr", "LISTA": its `Curves` after 0 ... longest layers}.
     """
-    c = coder(make, faces, share)
+    c, (lrs, outer_steps, batch) = coder(make, faces, share), how
     key_lessons, key_order = jax.random.split(jax.random.clone(key))
     known = [fista(c.D, x, c.penalty, LONG // 3, every=False) for x in c.x[:2]]
     tasks, tried = lessons(c.x.train, known[0], batch, key_lessons), {}
@@ -350,13 +353,14 @@ def race(
     faces: Faces,
     share: float,
     layers: Sequence[int],
-    *how: Any,
+    how: tuple[Sequence[float], int, int],
+    key: jax.Array,
 ) -> Race:
     """ISTA, FISTA and a LISTA for every K of `layers`, kept in the study "sparse_codes".
 
     Args:
         makers: name -> what makes a dictionary, see `coder`.
-        how: of `learned_iterations`, from `lrs` on.
+        how, key: as in `learned_iterations`.
     """
     found, longest = Race({}, {}), 2 * max(layers)
     for name, make in makers.items():
@@ -364,7 +368,7 @@ def race(
         found.plain[name] = pieces.call(STUDY, about, iterations, *args, 64, cost=1)
         for K in layers:
             about, cost = dict(by=name, of="LISTA", layers=K), 99 + K
-            args_of = (*args, K, longest, *how)
+            args_of = (*args, K, longest, how, key)
             kept = pieces.call(STUDY, about, learned_iterations, *args_of, cost=cost)
             found.learned.setdefault(name, {})[K] = kept["LISTA"]["distance"]
     return found

@@ -83,8 +83,11 @@ def test_a_table_of_scores_reports_its_numbers():
     text = plots.scores(TABLE, "faces", "tiny", "Note.", leads={"ahead": (MAML, RULE)}).data
     assert "| *ahead* | 16.00 ± " in text
     assert "Note." in text
-    text = plots.costs({"a": Method([], dict(count=3, seconds=1.0, bytes=2**21), ONE)}, "").data
+    text = plots.costs(
+        {"a": Method([], dict(count=3, seconds=1.0, bytes=2**21), ONE)}, dict(maml=2**20), ""
+    ).data
     assert "| a | 3 | 7 | 2 MiB | 1 |" in text
+    assert "an outer step would hold 1 MiB for MAML." in text
     assert "faces: MAML: 2" in report.summary().data
 
 

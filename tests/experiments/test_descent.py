@@ -64,7 +64,7 @@ def test_the_rules_are_those_of_optax(seed, steps, beta1, beta2, size):
 
 def test_another_rule_is_told_apart():
     gradients = jnp.ones((3, 2))
-    assert descent.gap(RULES["adam"], optax.scale_by_adam(0.8), jnp.array([[1.0], [-2.0]])) > 0.1
+    assert descent.gap(RULES["adam"], optax.scale_by_adam(0.8), jnp.array([[1.0], [-2.0]])) > 0.01
     assert descent.gap(descend, optax.trace(0.5), gradients) == pytest.approx(0.75)
 
 
@@ -113,8 +113,8 @@ def test_adam_with_a_short_memory_ends_at_the_worst_point():
     def adam(beta2):
         return lambda *a: RULES["adam"](*a, beta1=0.0, beta2=beta2)
 
-    assert descent.reddi_walk(adam(1 / 5), 4.0, 0.1, 2000)[-1] > 0.9
-    long = descent.reddi_walk(adam(0.999), 4.0, 0.1, 2000)
+    assert descent.reddi_walk(adam(1 / 5), 4.0, 0.5, 2000)[-1] > 0.9
+    long = descent.reddi_walk(adam(0.999), 4.0, 0.5, 2000)
     assert long[-1] < 0
     assert np.abs(long).max() <= 1
 

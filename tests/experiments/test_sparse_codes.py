@@ -155,8 +155,8 @@ def test_learned_layers_come_closer_than_ista_and_than_fista():
 @pytest.mark.slow
 def test_a_race_keeps_every_iteration_and_every_number_of_layers():
     maker = partial(codes.learned_dictionary, atoms=20, share=0.8, rounds=1, key=jax.random.key(0))
-    how = ((1e-4, 1e-3), 20, 8, jax.random.key(1))
-    race = codes.race(Pieces(), {"small": maker}, PEOPLE, 0.8, [1, 3], *how)
+    how = ((1e-4, 1e-3), 20, 8)
+    race = codes.race(Pieces(), {"small": maker}, PEOPLE, 0.8, [1, 3], how, jax.random.key(1))
     plain, learned = race.plain["small"], race.learned["small"]
     assert list(learned) == [1, 3]
     assert all(len(distance) == 7 for distance in learned.values())

@@ -356,8 +356,17 @@ def scores(
     return report.table([f"{name}, steps", *table.caps], rows, note)
 
 
-def costs(learned: Mapping[str, Method], note: str, kept: Mapping[str, Any] | None = None) -> Any:
-    """What was learned and what it took, as a table; the numbers are reported, too."""
+def costs(
+    learned: Mapping[str, Method],
+    large: Mapping[str, float],
+    note: str,
+    kept: Mapping[str, Any] | None = None,
+) -> Any:
+    """What was learned and what it took, as a table; the numbers are reported, too.
+
+    Args:
+        large: bytes of an outer step of "maml" and "learned_optimizer" at the size of chapter 3.
+    """
     rows = []
     for name, method in learned.items():
         cost, setting = method.cost, method.setting
@@ -367,5 +376,9 @@ def costs(learned: Mapping[str, Method], note: str, kept: Mapping[str, Any] | No
         unrolled = getattr(setting, "inner_steps", None) or setting.steps
         cells = [f"{cost['count']:.0f}", unrolled, flops.readable(cost["bytes"])]
         rows.append([name, *cells, f"{cost['seconds']:.0f}"])
+    sizes = " and ".join(
+        f"{flops.readable(size)} for the {name.replace('_', ' ')}" for name, size in large.items()
+    ).replace("the maml", "MAML")
+    note = f"{note} At the size of chapter 3 an outer step would hold {sizes}."
     head = ["learned", "numbers", "steps unrolled", "memory of an outer step", "seconds"]
     return report.table(head, rows, note)
