@@ -231,13 +231,25 @@ class Method:
 
 
 def learned_rules(
-    pieces: Pieces, lessons: Lessons, name: str, options: Sequence[Setting], few: int, seeds: int
+    pieces: Pieces,
+    lessons: Lessons,
+    name: str,
+    options: Sequence[Setting],
+    few: int,
+    seeds: int,
+    outer_steps: int | None = None,
 ) -> Method:
-    """A rule of tuned settings, learned from several seeds."""
+    """A rule of tuned settings, learned from several seeds.
+
+    Args:
+        options, few: as in `tune_rule`.
+        outer_steps: of the learning; those of the options unless given.
+    """
     about = dict(by=name, of="tuning")
     cost = LEARNING * len(options)
     tuned = pieces.call(STUDY, about, tune_rule, lessons, tuple(options), few, cost=cost)
     setting = Setting(**tuned["setting"])
+    setting = setting._replace(outer_steps=outer_steps or setting.outer_steps)
     made_of = []
     for seed in range(seeds):
         args = (*lessons[:2], setting, lessons.train, jax.random.key(seed))
