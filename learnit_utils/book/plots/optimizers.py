@@ -52,14 +52,14 @@ def race(tables: Mapping[str, Table], horizon: int) -> Figure:
 def walks(found: Mapping[str, Walk], steepness: float) -> Figure:
     """Ways through a ravine, a panel per rule, over the level lines of the loss."""
     fig, axes = plt.subplots(2, 2, figsize=(7.6, 4.6), sharex=True, sharey=True)
-    reach = max(np.abs(walk.path).max() for walk in found.values())
-    x, y = np.meshgrid(np.linspace(-1.1, 1.1, 80) * reach, np.linspace(-1.1, 1.1, 80))
+    reach = np.max([np.abs(walk.path).max(axis=0) for walk in found.values()], axis=0)
+    x, y = np.meshgrid(*(1.1 * r * np.linspace(-1, 1, 80) for r in reach))
     level = np.log10((x**2 + steepness * y**2) / 2 + 1e-3)
     for ax, (name, walk) in zip(axes.flat, found.items()):
         ax.contour(x, y, level, levels=10, colors="0.6", linewidths=0.6, linestyles="-")
         ax.plot(*walk.path.T, "-", color="#D55E00", marker="o", ms=2.5, lw=1.2)
         ax.plot(0, 0, marker="*", color="#0072B2", ms=10)
-        ax.set(title=f"{name}, α = {walk.lr:.2g}", ylim=(-1.1, 1.1))
+        ax.set(title=f"{name}, α = {walk.lr:.2g}", ylim=(-1.1 * reach[1], 1.1 * reach[1]))
         ax.grid(False)
     plt.setp(axes[1], xlabel="x")
     plt.setp(axes[:, 0], ylabel="y")
