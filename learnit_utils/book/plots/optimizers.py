@@ -61,6 +61,7 @@ def walks(found: Mapping[str, Walk], steepness: float) -> Figure:
         ax.plot(0, 0, marker="*", color="#0072B2", ms=10)
         ax.set(title=f"{name}, α = {walk.lr:.2g}", ylim=(-1.1 * reach[1], 1.1 * reach[1]))
         ax.grid(False)
+        ax.xaxis.set_major_locator(plt.MaxNLocator(4))
     plt.setp(axes[1], xlabel="x")
     plt.setp(axes[:, 0], ylabel="y")
     fig.set_label(
@@ -271,6 +272,7 @@ def convergence(
         ticks = [k for k in (1, 2, 4, 8, 16, 32) if k <= longest]
         ax.set_xticks(ticks, [f"{k}" for k in ticks])
         ax.minorticks_off()
+        ax.set_ylim(1e-5, 3)
     figures.legend_under(fig, columns=2)
     fig.set_label(
         "Distance to the converged code against the number of steps or layers, for "
