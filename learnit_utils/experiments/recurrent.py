@@ -291,15 +291,15 @@ def reach(
     keys = jax.random.split(key_nets, seeds), jax.random.split(key_steps, seeds)
 
     @jax.jit
-    def seen(lr):
+    def seen(lr, keys):
         def one(key_net, key_step):
             net = draw(kind, key_net, units, begin)
             net, _ = taught(net, key_step, distance, lr, steps)
             return accuracy(net, *validation), accuracy(net, *test)
 
-        return jax.vmap(one)(*jax.tree.map(jax.random.clone, keys))
+        return jax.vmap(one)(*keys)
 
-    found = [np.asarray(seen(lr)) for lr in lrs]
+    found = [np.asarray(seen(lr, jax.tree.map(jax.random.clone, keys))) for lr in lrs]
     best = int(np.argmax([validated.mean() for validated, _ in found]))
     return dict(lr=lrs[best], accuracy=[round(float(a), 4) for a in found[best][1]])
 
