@@ -26,9 +26,11 @@ there is a book. Beside them `shipped`: weights, archives and results that come 
                   few_views, classical, scanner, strangers (tomography)
                   novel_views, studio, quadrature (objects)
                   photographs, places (landmarks)
+                  descent, recurrent, learned_optimizer, optimizer_contest, sparse_codes
+                  (optimizers, by hand and learned)
     book/         results, report, inits, parameters, runner, cli, figures, diagrams, slider
     book/plots/   chapters, networks, spectral, meta, transfer, charts, kernel, tomography,
-                  protocol, renderings, photographs (a module per subject)
+                  protocol, renderings, photographs, optimizers (a module per subject)
 
 A room uses the mathematics and the rooms above it; nothing uses `book`.
 """

@@ -50,6 +50,8 @@ CELLS = {
 CELLS["06_ct"] += ["sweep-measured"]
 CELLS["07_simple_nerf"] += ["converge", "kept"]
 CELLS["08_phototourism"] += ["certify"]
+CELLS["11_optimizers"] = ["load", "learn", "distances", "elsewhere", "cost"]
+CELLS["11_optimizers"] += ["dictionaries", "iterations"]
 TOO_LONG = {"ct_sigma"}  # a fit of it is measured in tests/experiments/test_few_views.py
 pytestmark = pytest.mark.slow
 STUDIES = {name.removesuffix(".json") for name in shipped.manifest("results")}
@@ -297,6 +299,9 @@ DEPENDS = {
     "reach": ["omega0", "sigma", "tones.0.0", "n", "lr", "key"],
     "starts": ["init.theta.0.w", "lr", "steps", r"tasks\.each", "omega0", r"adapt\.steps"],
     "transfer": ["init.0.w", "lr", r"tasks\.each", "omega0", r"adapt\.steps"],
+    "optimizers": [r"validation\.each", r"tests\.faces\.each", "caps.0", "lr", "omega0", "rescale"],
+    "distances": ["begin", "distance", r"lrs\.0", "steps", "key"],
+    "sparse_codes": [r"theta\.0\.w", "train", "share", "steps", "atoms", "key"],
 }
 
 
