@@ -288,18 +288,18 @@ def reach(
     """
     key_data, key_nets, key_steps = jax.random.split(jax.random.clone(key), 3)
     validation, test = (sentences(k, 256, distance) for k in jax.random.split(key_data))
-    keys = jax.random.split(key_nets, seeds), jax.random.split(key_steps, seeds)
+    keys = list(zip(jax.random.split(key_nets, seeds), jax.random.split(key_steps, seeds)))
 
     @jax.jit
-    def seen(lr, keys):
-        def one(key_net, key_step):
-            net = draw(kind, key_net, units, begin)
-            net, _ = taught(net, key_step, distance, lr, steps)
-            return accuracy(net, *validation), accuracy(net, *test)
+    def seen(lr, key_net, key_step):
+        net = draw(kind, key_net, units, begin)
+        net, _ = taught(net, key_step, distance, lr, steps)
+        return jnp.stack([accuracy(net, *validation), accuracy(net, *test)])
 
-        return jax.vmap(one)(*keys)
+    def of_seeds(lr):
+        return [np.asarray(seen(lr, *map(jax.random.clone, pair))) for pair in keys]
 
-    found = [np.asarray(seen(lr, jax.tree.map(jax.random.clone, keys))) for lr in lrs]
+    found = [np.transpose(of_seeds(lr)) for lr in lrs]
     best = int(np.argmax([validated.mean() for validated, _ in found]))
     return dict(lr=lrs[best], accuracy=[round(float(a), 4) for a in found[best][1]])
 
