@@ -3,6 +3,7 @@
 import numpy as np
 
 from learnit_utils.experiments.recipe import Recipe
+from learnit_utils.experiments.shared_training import SharedRecipe
 from learnit_utils.signals import landmarks
 
 QUICK = dict(decay="cosine", warmup=50, steps=1500, precision="float16")
@@ -92,6 +93,56 @@ RECIPES = {
     **{f"{n}_reptile1_early": Recipe(**_landmark(n, 1) | EARLY) for n in landmarks.LANDMARKS},
     # A class of your own: `learnit train own --set folder=DIR`.
     "own": Recipe(**TUNED, signals="local"),
+}
+
+# Networks that many signals share, chapter 9: shared parts of one size, within a tenth.
+WIDE, SMALL = dict(width=128, depth=4), dict(width=64, depth=4)
+BILEVEL = dict(training="bilevel", batch=3, outer_lr=3e-4, steps=1500)
+SHAPES = dict(signals="shapes", own_lr=1e-2)
+SHARED = {
+    "faces64_codes": SharedRecipe(
+        network=dict(kind="codes", width=112, depth=4, code=64), prior=1e-3
+    ),
+    "faces64_encoder": SharedRecipe(
+        network=dict(kind="encoder", width=84, depth=4, code=64, side=64), training="amortised"
+    ),
+    "faces64_hypernetwork": SharedRecipe(
+        network=dict(kind="hypernetwork", width=48, depth=4, code=40, side=64, rank=1),
+        training="amortised",
+    ),
+    "faces64_modulations": SharedRecipe(
+        network=dict(kind="codes", width=88, depth=4, code=64, layers=3, scale=8.0),
+        **BILEVEL | dict(outer_lr=1e-3),
+    ),
+    "faces64_heads": SharedRecipe(network=dict(kind="heads", **WIDE), limit=10, batch=10),
+    "faces64_small_maml": SharedRecipe(
+        network=dict(kind="weights", **WIDE), inner_steps=2, inner_lr=1e-2, **BILEVEL
+    ),
+    "faces64_small_metasgd": SharedRecipe(
+        network=dict(kind="weights", **WIDE),
+        **BILEVEL,
+        inner_steps=2,
+        inner_lr=1e-2,
+        step_sizes="parameter",
+        own_lr=1e-3,
+    ),
+    # Signed distances: an auto-decoder, and Meta-SGD from all distances or those near the curve.
+    "shapes64_codes": SharedRecipe(
+        network=dict(kind="codes", width=56, depth=4, code=32), prior=1e-3, **SHAPES
+    ),
+    **{
+        f"shapes64_metasdf_{look}": SharedRecipe(
+            network=dict(kind="weights", **SMALL),
+            **BILEVEL,
+            inner_steps=5,
+            inner_lr=1e-2,
+            step_sizes="parameter_step",
+            signals="shapes",
+            own_lr=1e-3,
+            look=look,
+        )
+        for look in ("all", "near")
+    },
 }
 
 # What was found when settings were chosen, on validation tasks: prefix of the names -> finding.

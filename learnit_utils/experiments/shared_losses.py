@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from learnit_utils import inner, outer
 from learnit_utils.experiments.shared_networks import Parts, Shared
+from learnit_utils.inner import Adapt, Init
 from learnit_utils.tasks import Loss, Tasks
 
 
@@ -37,12 +38,12 @@ def seen_tasks(pictures, x: jax.Array, mean: jax.Array, mask=None) -> Tasks:
         pictures: (count, points, channels).
         x: (points, 2).
         mean: (points, channels), see `Frame`.
-        mask: (points,), true where a fit may look; everywhere unless given.
+        mask: (points,) or (count, points), true where a fit may look; everywhere unless given.
     """
     pictures = jnp.asarray(pictures)
     count, points, _ = pictures.shape
-    one = jnp.ones(points) if mask is None else jnp.asarray(mask, jnp.float32)
-    every = jnp.broadcast_to(one[:, None], (count, points, 1))
+    seen = jnp.ones(points) if mask is None else jnp.asarray(mask, jnp.float32)
+    every = jnp.broadcast_to(seen[..., None], (count, points, 1))
     return Tasks(Seen(pictures, every, jnp.arange(count)), Frame(x, mean))
 
 
@@ -168,20 +169,30 @@ def amortised(network: Shared, side: int, block: int) -> outer.MetaGradient:
     return outer.maml(loss, inner.sgd(loss, 0, 0.0))
 
 
-def bilevel(network: Shared, steps: int) -> outer.MetaGradient:
-    """The shared part, learned through `steps` steps of length 1 on the own part alone.
+def own_steps(network: Shared, steps: int, lr: float = 1.0) -> Adapt:
+    """adapt(parts, task, key): steps of descent on the own part alone, on what the mask shows.
 
-    Source: Zintgraf et al. 2019 (CAVIA), algorithm 1; Dupont et al. 2022 (functa), section 3.
+    The start of the own part is not learned. Where it is an `inner.Init` with step sizes, these are
+    used; otherwise every step has length `lr`.
     """
-
-    def loss(parts, task, key):
-        return error(network, parts, task, task.each.mask)
 
     def adapt(parts, task, key):
         def on_own(own, task, key):
-            return loss(parts._replace(own=own), task, key)
+            return error(network, parts._replace(own=own), task, task.each.mask)
 
-        own, losses = inner.sgd(on_own, steps, 1.0)(parts.own, task, key)
+        start, rates = Init.of(parts.own)
+        start = Init(jax.lax.stop_gradient(start), rates)
+        rated = rates is not None
+        descend = inner.meta_sgd(on_own, steps) if rated else inner.sgd(on_own, steps, lr)
+        own, losses = descend(start, task, key)
         return parts._replace(own=own), losses
 
-    return outer.maml(loss, adapt)
+    return adapt
+
+
+def bilevel(network: Shared, steps: int, lr: float = 1.0) -> outer.MetaGradient:
+    """The shared part, learned through `own_steps`; the loss after them is taken everywhere.
+
+    Source: Zintgraf et al. 2019 (CAVIA), algorithm 1; Dupont et al. 2022 (functa), section 3.
+    """
+    return outer.maml(judging(network, unseen=False), own_steps(network, steps, lr))

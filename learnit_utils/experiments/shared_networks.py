@@ -107,7 +107,7 @@ def codes(
         drawn = [
             std * jax.random.normal(k, (code, width)) for k in jax.random.split(key_maps, layers)
         ]
-        return Codes(base.init(key_net), drawn, jnp.full(code, math.log(scale)))
+        return Codes(base.init(key_net), drawn, jnp.full(code, math.log(scale), jnp.float32))
 
     def start(shared, key):
         del key
@@ -149,7 +149,7 @@ def _encoder(side: int, code: int, channels: int) -> tuple[Callable, Callable]:
         for w, b in encoder.kernels:
             axes = ("NHWC", "HWIO", "NHWC")
             h = jax.lax.conv_general_dilated(h, w, (2, 2), "SAME", dimension_numbers=axes)
-            h = jax.nn.relu(h + b)
+            h = jax.nn.relu(h + b.reshape(1, 1, 1, -1))
         return h.reshape(-1) @ encoder.last.w + encoder.last.b
 
     return init, read

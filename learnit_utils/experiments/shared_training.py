@@ -17,21 +17,23 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as read_tensors
 from safetensors.numpy import save as tensors
 
-from learnit_utils import _files, evaluate, outer, shipped, train
+from learnit_utils import _files, evaluate, inner, outer, shipped, train
 from learnit_utils._files import FileError
 from learnit_utils.evaluate import ADAM, SGD, Problem
 from learnit_utils.experiments import run, shared_losses, store
 from learnit_utils.experiments.recipe import Recipe
 from learnit_utils.experiments.shared_losses import seen_tasks
-from learnit_utils.experiments.shared_networks import Parts, Shared, build
+from learnit_utils.experiments.shared_networks import Codes, Parts, Shared, build
 from learnit_utils.experiments.store import SUFFIX, StoreError
 from learnit_utils.forward import pixels
+from learnit_utils.inner import Init
 from learnit_utils.metrics import decibel
 from learnit_utils.signals.base import SPLITS
 from learnit_utils.tasks import Tasks, subset
 from learnit_utils.train import Monitor
 
 FOLDER, PRECISION = "weights/shared", "float16"
+NEAR = 0.03  # in values: for `signals.shapes`, as many picture sides from the curve
 FITTED = 50  # Adam steps on the own part by which a joint training is watched
 
 
@@ -45,12 +47,18 @@ class SharedRecipe:
     training: Literal["joint", "amortised", "bilevel"] = "joint"
     signals: str = "faces"  # a module of learnit_utils.signals
     size: int = 64  # pixels of a side
+    folder: str = ""  # a user's pictures instead, for the signals' `from_folder`
     limit: int | None = None  # training pictures
     prior: float = 0.0  # of the own part, in the joint training; `shared_losses.fitting`
     block: int = 2  # a step sees one pixel in every block x block; not in a bilevel training
     inner_steps: int = 3  # K of a bilevel training
+    # What has a learned step size of its own there, if anything, and where they begin; without, the
+    # own part moves by steps of length `inner_lr`.
+    step_sizes: Literal["layer_step", "parameter", "parameter_step"] | None = None
+    inner_lr: float = 1.0
+    look: Literal["all", "near"] = "all"  # what inner steps see; `NEAR` the level 1/2 alone
     outer_lr: float = 1e-3  # largest step size of Adam on the shared part
-    own_lr: float = 1e-2  # of the own parts in a joint training, of log_scale in a bilevel one
+    own_lr: float = 1e-2  # of the own parts in a joint training, of step sizes in a bilevel one
     clip: float | None = 1.0
     warmup: int = 50
     batch: int = 16
@@ -63,7 +71,8 @@ class SharedRecipe:
 
     def load(self, split: str, **more) -> Any:
         """The signals of a split; `more` as in `Recipe.load`."""
-        return Recipe(signals=self.signals, size=self.size, limit=self.limit).load(split, **more)
+        how = dict(signals=self.signals, size=self.size, limit=self.limit, folder=self.folder)
+        return Recipe(**how).load(split, **more)
 
 
 class TrainedShared(NamedTuple):
@@ -115,8 +124,18 @@ def execute(
 
 def _prepared(recipe: SharedRecipe) -> tuple[Shared, SimpleNamespace, dict]:
     loaded = {split: recipe.load(split) for split in SPLITS}
-    data = SimpleNamespace(**{s: as_seen(d.arrays, loaded["train"]) for s, d in loaded.items()})
+
+    def tasks(d):
+        mask = near(d.arrays) if recipe.look == "near" else None
+        return as_seen(d.arrays, loaded["train"], mask)
+
+    data = SimpleNamespace(**{split: tasks(d) for split, d in loaded.items()})
     return build(**recipe.network), data, {s: d.provenance for s, d in loaded.items()}
+
+
+def near(arrays: np.ndarray) -> np.ndarray:
+    """Where pictures (count, side, side, 1) are near the level 1/2: (count, side * side), bool."""
+    return np.abs(arrays.reshape(len(arrays), -1) - 0.5) < NEAR
 
 
 def as_seen(arrays: np.ndarray, lessons: Any, mask: np.ndarray | None = None) -> Tasks:
@@ -126,21 +145,25 @@ def as_seen(arrays: np.ndarray, lessons: Any, mask: np.ndarray | None = None) ->
         arrays: the pictures.
         lessons: the `Dataset` of the training pictures, whose mean is what an encoder sees where it
             may not look.
-        mask: (side, side), true where a fit may look; everywhere unless given.
+        mask: (points,) or (count, points), true where a fit may look; everywhere unless given.
     """
     plain = pixels.image_tasks(arrays)
     mean = pixels.image_tasks(lessons).each.mean(axis=0)
-    return seen_tasks(plain.each, plain.shared, mean, None if mask is None else mask.reshape(-1))
+    return seen_tasks(plain.each, plain.shared, mean, mask)
 
 
 def initial(shared: Shared, recipe: SharedRecipe, count: int) -> Parts:
     """The parameters with which a training on `count` signals begins."""
-    key_shared, key_own = jax.random.split(jax.random.key(recipe.seed))
+    r = recipe
+    key_shared, key_own = jax.random.split(jax.random.key(r.seed))
     first = shared.init(key_shared)
-    if recipe.training != "joint":
-        return Parts(first, shared.start(first, key_own))
-    each = jax.vmap(lambda key: shared.start(first, key))
-    return Parts(first, each(jax.random.split(key_own, count)))
+    if r.training == "joint":
+        each = jax.vmap(lambda key: shared.start(first, key))
+        return Parts(first, each(jax.random.split(key_own, count)))
+    own = shared.start(first, key_own)
+    if r.training == "bilevel" and r.step_sizes is not None:
+        own = inner.with_step_sizes(own, r.inner_steps, r.inner_lr, r.step_sizes)
+    return Parts(first, own)
 
 
 def begun(shared: Shared, recipe: SharedRecipe, parts: Parts) -> Parts:
@@ -151,31 +174,35 @@ def begun(shared: Shared, recipe: SharedRecipe, parts: Parts) -> Parts:
 
 
 def _gradient(shared: Shared, recipe: SharedRecipe) -> outer.MetaGradient:
-    if recipe.training == "bilevel":
-        return shared_losses.bilevel(shared, recipe.inner_steps)
-    if recipe.training == "amortised":
-        return shared_losses.amortised(shared, recipe.size, recipe.block)
-    return shared_losses.joint(shared, recipe.size, recipe.block, recipe.prior)
+    r = recipe
+    if r.training == "bilevel":
+        return shared_losses.bilevel(shared, r.inner_steps, r.inner_lr)
+    if r.training == "amortised":
+        return shared_losses.amortised(shared, r.size, r.block)
+    return shared_losses.joint(shared, r.size, r.block, r.prior)
 
 
 def _optimizer(shared: Shared, recipe: SharedRecipe) -> optax.GradientTransformation:
-    """Adam; its own step size for codes in a table, without momentum, so that those which are not
-    in a batch rest; and for the logarithms of step sizes."""
+    """Adam on what is shared; on own parts and step sizes with a step size of its own.
+
+    In a joint training the own parts have no momentum, so that those outside a batch rest.
+    """
     r, warmup = recipe, min(recipe.warmup, recipe.steps // 10)
     most = outer.adam(r.outer_lr, r.steps, decay="cosine", warmup=warmup, clip=r.clip)
+    decayed = optax.cosine_decay_schedule(r.own_lr, r.steps, alpha=0.01)
     if r.training == "amortised":
         return most
-    decayed = optax.cosine_decay_schedule(r.own_lr, r.steps, alpha=0.01)
     if r.training == "joint":
         resting = optax.adam(decayed, b1=0.0, b2=0.99)
         return optax.multi_transform(dict(shared=most, own=resting), Parts("shared", "own"))
 
     def groups(parts):
-        labels = jax.tree.map(lambda leaf: "most", parts)
-        scaled = labels.shared._replace(log_scale="scale")
-        return labels._replace(shared=scaled)
+        labels = jax.tree.map(lambda leaf: "most", parts.shared)
+        if isinstance(labels, Codes):
+            labels = labels._replace(log_scale="rates")
+        return Parts(labels, jax.tree.map(lambda leaf: "rates", parts.own))
 
-    return optax.multi_transform(dict(most=most, scale=optax.adam(decayed)), groups)
+    return optax.multi_transform(dict(most=most, rates=optax.adam(decayed)), groups)
 
 
 # --- at test time -------------------------------------------------------------------------------
@@ -186,23 +213,28 @@ def _problems(kind: tuple, prior: float, unseen: bool) -> Problem:
     return Problem(fit, shared_losses.judging(shared, unseen))
 
 
+def plain(parts: Parts) -> Parts:
+    """Parameters without learned step sizes, as optimizers take them."""
+    return parts._replace(own=Init.of(parts.own).theta)
+
+
 def problem(shared: Shared, prior: float = 0.0, unseen: bool = False) -> Problem:
     """Fit the own part where a fit may look; judged everywhere, or only where it did not look."""
     return _problems(tuple(shared.spec.items()), prior, unseen)
 
 
 def score(shared: Shared, recipe: SharedRecipe, parts: Parts, tasks: Tasks) -> float:
-    """Mean PSNR in dB: of an amortised network as it is, of the others after a fit of the own part.
+    """Mean PSNR in dB over whole pictures.
 
-    K steps of descent of length 1 after a bilevel training, `FITTED` steps of Adam with a tenth as
-    step size after a joint one.
+    Of an amortised network as it is, of one trained bilevel after the steps it was trained with,
+    and after a joint training when `FITTED` steps of Adam, of step size 0.1, have fitted the own
+    part.
     """
-    steps, how = dict(
-        joint=(FITTED, (ADAM, 0.1)),
-        bilevel=(recipe.inner_steps, (SGD, 1.0)),
-        amortised=(1, (SGD, 0.0)),
-    )[recipe.training]
-    found = evaluate.progress(problem(shared, recipe.prior), parts, tasks, *how, steps, steps)
+    if recipe.training == "bilevel":
+        losses = jax.jit(_gradient(shared, recipe).losses)
+        return float(decibel(losses(parts, tasks, evaluate.task_keys(tasks))).mean())
+    how = (ADAM, 0.1, FITTED) if recipe.training == "joint" else (SGD, 0.0, 1)
+    found = evaluate.progress(problem(shared, recipe.prior), parts, tasks, *how, how[-1])
     return float(decibel(found.held_out[:, -1]).mean())
 
 
@@ -215,10 +247,11 @@ def save(path: Path, shared: Shared, recipe: SharedRecipe, parts: Parts, **info)
     """
     arrays = {}
     for keys, leaf in jax.tree_util.tree_leaves_with_path(parts):
-        arrays[jax.tree_util.keystr(keys)] = a = np.asarray(leaf, PRECISION)
-        if not np.isfinite(a).all():
-            where = jax.tree_util.keystr(keys)
-            raise StoreError(f"{path}: {where} has values that are not finite in {PRECISION}")
+        name = jax.tree_util.keystr(keys)
+        with np.errstate(over="ignore"):  # refused below
+            arrays[name] = np.asarray(leaf).astype(PRECISION)
+        if not np.isfinite(arrays[name]).all():
+            raise StoreError(f"{path}: {name} has values that are not finite in {PRECISION}")
     about = dict(shared=dict(shared.spec), settings=recipe.settings(), precision=PRECISION)
     _files.enter(path.parent, path.name, tensors(arrays), **about, **info)
 

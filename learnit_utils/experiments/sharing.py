@@ -5,7 +5,10 @@ number of steps that a table shows, the optimizer and step size are those that a
 validation tasks after so many steps.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -13,10 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from learnit_utils import evaluate, fields
-from learnit_utils.experiments import shared_training
-from learnit_utils.experiments.protocol import Choice, Grid, Pieces, Study
+from learnit_utils.experiments import contours, shared_losses, shared_training
+from learnit_utils.experiments.protocol import DIGITS, Choice, Grid, Pieces, Study
+from learnit_utils.experiments.seeds import drawn
 from learnit_utils.experiments.shared_losses import looked_at
 from learnit_utils.experiments.shared_networks import Parts, Shared
+from learnit_utils.experiments.shared_training import TrainedShared
 from learnit_utils.metrics import decibel
 from learnit_utils.tasks import Tasks
 
@@ -115,30 +120,140 @@ def best_prior(
     return dict(sorted(found.items(), key=lambda item: -item[1].choice.value))
 
 
-# --- inits as methods ---------------------------------------------------------------------------
+# --- trainings as seeds of a method ---------------------------------------------------------------
 def as_parts(theta: Any) -> Parts:
     """Weights as an initialization of which every weight is a signal's own."""
     return Parts(theta, jax.tree.map(jnp.zeros_like, theta))
 
 
-def of_init(make: Callable[..., Any], *args: Any) -> Parts:
-    """`as_parts` of what `make(*args)` gives: weights, or a trained init."""
-    found = make(*args)
-    return as_parts(getattr(found, "theta", found))
+def random_parts(field: fields.Field, key: jax.Array) -> Parts:
+    """A random initialization; the key is not used up."""
+    return as_parts(drawn(field, key))
 
 
-def with_fresh_head(make: Callable[..., Any], field: fields.Field, key: jax.Array, *args) -> Parts:
-    """An initialization whose first layers are shared ones and whose last layer is drawn anew.
+def trained_parts(make: Callable[[], TrainedShared]) -> Parts:
+    """The parameters of a trained shared network, as optimizers take them.
+
+    Learned step sizes are left out; the first layers of `heads` get a last layer that is drawn
+    anew, and all of their weights are to be fitted (Vyas et al. 2024, section 3.2).
+    """
+    trained = make()
+    if trained.network.spec["kind"] != "heads":
+        return shared_training.plain(trained.parts)
+    spec = {k: v for k, v in trained.network.spec.items() if k != "kind"}
+    last = fields.siren(**spec).init(jax.random.key(trained.recipe.seed))[-1]
+    return as_parts([*trained.parts.shared, last])
+
+
+def trainings(
+    first: TrainedShared, again: Callable[..., TrainedShared], name: str, count: int
+) -> list[Callable[[], TrainedShared]]:
+    """A trained network, and others by the same recipe that are trained where they are needed.
 
     Args:
-        make: (*args) -> a trained shared network of the kind "heads".
-        field: draws the last layer.
-        key: of it.
-
-    Source: Vyas et al. 2024 (STRAINER), section 3.2.
+        first: the trained one.
+        again: (name, recipe) -> one trained by a recipe, for example `book.inits.train_shared`.
+        name: of the recipe.
+        count: of trainings, the first one included; their seeds follow each other.
     """
-    trained = make(*args)
-    return as_parts([*trained.parts.shared, field.init(jax.random.clone(key))[-1]])
+    recipes = [replace(first.recipe, seed=first.recipe.seed + n) for n in range(1, count)]
+    known = partial(itself, first._replace(info={}))
+    return [known, *(partial(again, name, recipe) for recipe in recipes)]
+
+
+def itself(trained: TrainedShared) -> TrainedShared:
+    """What it is given."""
+    return trained
+
+
+def own_steps(
+    first: TrainedShared, seeds: Sequence[Callable], trials: Trials, pieces: Pieces
+) -> np.ndarray:
+    """PSNR after the steps that a bilevel training learned, with their step sizes: (seeds, tasks).
+
+    Args:
+        first: the trained network.
+        seeds: () -> TrainedShared, each.
+    """
+    how = (shared_losses.judging(first.network, trials.unseen), first.recipe)
+    about = dict(init=first.network.spec["kind"], of="its own steps")
+    values = [
+        pieces.call(STUDY, about | dict(seed=n), _own, seed, first.network, *how, trials.test)
+        for n, seed in enumerate(seeds)
+    ]
+    return np.array(values, float)
+
+
+def _own(seed, network, judge, recipe, tasks):
+    adapt = shared_losses.own_steps(network, recipe.inner_steps, recipe.inner_lr)
+    found = evaluate.trajectory(judge, adapt, seed().parts, tasks)
+    return np.round(decibel(found[:, -1].astype(np.float64)), DIGITS).tolist()
+
+
+# --- curves of shapes -----------------------------------------------------------------------------
+def curves_of(
+    study: Study, choice: Choice, network: Shared, name: str = "method"
+) -> dict[str, np.ndarray]:
+    """How near the drawn curves of test shapes are after a choice: chamfer in pixels, iou, psnr.
+
+    Returns:
+        Name of the measure -> (seeds, tasks).
+    """
+    seeds, problem, _ = study.contender(name)
+    loss, how = problem.loss, (study.grid[choice.optimizer][0], choice.lr, choice.step)
+    rows = [
+        study.pieces.call(
+            STUDY,
+            dict(init=name, of="curves", seed=n, optimizer=choice.optimizer, step=choice.step),
+            _curves,
+            *(seed, loss, network, *how, study.test),
+        )
+        for n, seed in enumerate(seeds)
+    ]
+    return {key: np.array([row[key] for row in rows], float) for key in rows[0]}
+
+
+def _curves(seed, loss, network, optimizer, lr, step, tasks):
+    parts = seed()
+    ends = (
+        evaluate.fit(loss, parts, tasks.take(i), optimizer, step, lr=lr) for i in range(tasks.count)
+    )
+    return _compared(network, ends, tasks)
+
+
+def own_curves(
+    first: TrainedShared, seeds: Sequence[Callable], tasks: Tasks, pieces: Pieces
+) -> dict[str, np.ndarray]:
+    """`curves_of`, after the steps that a bilevel training learned; arguments as `own_steps`."""
+    about = dict(init=first.recipe.look, of="curves after its own steps")
+    rows = [
+        pieces.call(STUDY, about | dict(seed=n), _own_curves, seed, first.network, tasks)
+        for n, seed in enumerate(seeds)
+    ]
+    return {key: np.array([row[key] for row in rows], float) for key in rows[0]}
+
+
+def _own_curves(seed, network, tasks):
+    trained = seed()
+    steps, lr = trained.recipe.inner_steps, trained.recipe.inner_lr
+    adapt = jax.jit(shared_losses.own_steps(network, steps, lr))
+    keys = evaluate.task_keys(tasks)
+    ends = (adapt(trained.parts, tasks.take(i), keys[i])[0] for i in range(tasks.count))
+    return _compared(network, ends, tasks)
+
+
+def _compared(network, ends, tasks) -> dict[str, list]:
+    side = math.isqrt(len(tasks.shared.x))
+    rows = []
+    for i, parts in enumerate(ends):
+        task = tasks.take(i)
+        values = draw(network, parts, task)
+        pair = (np.asarray(a).reshape(side, side) for a in (values, task.each.values))
+        rows.append(contours.compared(*pair) | dict(psnr=psnr_of(values, task)))
+    return {
+        k: [round(float(r[k]), DIGITS) if np.isfinite(r[k]) else None for r in rows]
+        for k in rows[0]
+    }
 
 
 # --- numbers stored -----------------------------------------------------------------------------
