@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 from learnit_utils.book import report
-from learnit_utils.experiments import run, shared_training, store
+from learnit_utils.experiments import run, shared_training, sharing, store
 from learnit_utils.experiments.recipe import Recipe, with_changes
 from learnit_utils.experiments.registry import RECIPES, SHARED
 from learnit_utils.experiments.shared_training import SharedRecipe, TrainedShared
@@ -59,9 +61,30 @@ def shared(choice: str, name: str, **changes) -> TrainedShared:
     return shared_training.load(next((p for p in places if p.exists()), places[0]))
 
 
+def shared_trainings(
+    choice: str, name: str, count: int, resize: Sequence[float] = (), **changes
+) -> list[Callable[[], TrainedShared]]:
+    """Several trainings of a shared network: the first as `shared`, the others where needed.
+
+    Args:
+        choice, name, changes: as in `shared`.
+        count: how many.
+        resize: size, width and work as in `sharing.resized`, if choice is "train".
+    """
+    if choice != "train":
+        return sharing.trainings(shared(choice, name), train_shared, name, count)
+    changes |= sharing.resized(SHARED[name], *resize) if resize else {}
+    return sharing.trainings(shared(choice, name, **changes), train_shared, name, count)
+
+
 def train_shared(name: str, recipe: SharedRecipe) -> TrainedShared:
     """A shared network trained now, its state kept in the run's folder."""
-    live = report.running() is None
+    return _trained_shared(name, json.dumps(recipe.settings()))
+
+
+@cache  # every piece of a study asks for it
+def _trained_shared(name, settings):
+    recipe, live = SharedRecipe(**json.loads(settings)), report.running() is None
     path = shared_training.execute(name, recipe, _folder(recipe), progress=live)
     return shared_training.load(path)
 

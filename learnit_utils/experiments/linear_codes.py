@@ -4,11 +4,13 @@ Every function takes training pictures (count, points) and pictures of which a p
 gives reconstructions of the whole: (tasks, points). A mask (points,) is true where one may look.
 """
 
-from functools import lru_cache
+from collections.abc import Sequence
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from learnit_utils.experiments.protocol import tuned_method
 from learnit_utils.metrics import decibel
 
 
@@ -101,3 +103,47 @@ def psnr(drawn: np.ndarray, pictures: np.ndarray, where: np.ndarray) -> np.ndarr
         where: (points,), true for the points that count.
     """
     return decibel(((drawn - pictures) ** 2)[:, np.asarray(where, bool)].mean(axis=1))
+
+
+# --- a table of them ----------------------------------------------------------------------------
+METHODS = {"mean face": "mean", "own mean gray": "gray", "nearest face": "nearest"}
+METHODS |= {"mirrored half": "mirror"}
+
+
+class Given(NamedTuple):
+    """Pictures of which a part is seen."""
+
+    validation: np.ndarray  # (count, points)
+    test: np.ndarray  # (count, points)
+    mask: np.ndarray  # (points,), true where one may look; judged is where one may not, if anywhere
+
+
+def scores(
+    lessons: np.ndarray, given: Given, sizes: Sequence[int], priors: Sequence[float]
+) -> dict[str, np.ndarray]:
+    """PSNR on test pictures of every method; the strength of the prior is chosen on validation.
+
+    Args:
+        lessons: training pictures (count, points).
+        given: the pictures.
+        sizes: numbers of components.
+        priors: strengths to try.
+
+    Returns:
+        Name -> (tasks,); components by "COUNT components".
+    """
+    where = given.mask if given.mask.all() else ~given.mask
+    found = {}
+    for name, method in METHODS.items():
+        drawn = reconstruct(method, lessons, given.test, given.mask)
+        found[name] = psnr(drawn, given.test, where)
+    for count in sizes:
+
+        def score(pictures, setting, count=count):
+            how = (lessons, pictures, given.mask)
+            return psnr(reconstruct("components", *how, count=count, **setting), pictures, where)
+
+        settings, sides = [dict(prior=p) for p in priors], (given.validation, given.test)
+        best = tuned_method(score, settings, *(partial(np.asarray, side) for side in sides))
+        found[f"{count} components"] = np.array(best["psnr"])
+    return found

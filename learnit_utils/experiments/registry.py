@@ -101,10 +101,11 @@ BILEVEL = dict(training="bilevel", batch=3, outer_lr=3e-4, steps=1500)
 SHAPES = dict(signals="shapes", own_lr=1e-2)
 SHARED = {
     "faces64_codes": SharedRecipe(
-        network=dict(kind="codes", width=112, depth=4, code=64), prior=1e-3
+        network=dict(kind="codes", width=112, depth=4, code=64), prior=1e-3, outer_lr=3e-3
     ),
     "faces64_encoder": SharedRecipe(
-        network=dict(kind="encoder", width=84, depth=4, code=64, side=64), training="amortised"
+        network=dict(kind="encoder", width=72, depth=4, code=64, side=64, layers=3),
+        training="amortised",
     ),
     "faces64_hypernetwork": SharedRecipe(
         network=dict(kind="hypernetwork", width=48, depth=4, code=40, side=64, rank=1),
@@ -112,7 +113,7 @@ SHARED = {
     ),
     "faces64_modulations": SharedRecipe(
         network=dict(kind="codes", width=88, depth=4, code=64, layers=3, scale=8.0),
-        **BILEVEL | dict(outer_lr=1e-3),
+        **BILEVEL,
     ),
     "faces64_heads": SharedRecipe(network=dict(kind="heads", **WIDE), limit=10, batch=10),
     "faces64_small_maml": SharedRecipe(

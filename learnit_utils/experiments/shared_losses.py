@@ -21,6 +21,7 @@ class Seen(NamedTuple):
 
     values: jax.Array  # (points, channels)
     mask: jax.Array  # (points, 1): 1 where the fit may look, 0 elsewhere
+    judged: jax.Array  # (points, 1): 1 where it is judged
     number: jax.Array  # (): which of the training signals it is
 
 
@@ -29,9 +30,12 @@ class Frame(NamedTuple):
 
     x: jax.Array  # (points, 2), the pixels' coordinates
     mean: jax.Array  # (points, channels): an encoder sees this where it may not look
+    prior: jax.Array  # (), the strength of the prior on the own part; see `fitting`
 
 
-def seen_tasks(pictures, x: jax.Array, mean: jax.Array, mask=None) -> Tasks:
+def seen_tasks(
+    pictures, x: jax.Array, mean: jax.Array, mask=None, *, unseen: bool = False, prior: float = 0.0
+) -> Tasks:
     """Pictures as tasks of a shared network.
 
     Args:
@@ -39,12 +43,22 @@ def seen_tasks(pictures, x: jax.Array, mean: jax.Array, mask=None) -> Tasks:
         x: (points, 2).
         mean: (points, channels), see `Frame`.
         mask: (points,) or (count, points), true where a fit may look; everywhere unless given.
+        unseen: judged where it may not look, instead of everywhere.
+        prior: see `Frame`.
     """
     pictures = jnp.asarray(pictures)
     count, points, _ = pictures.shape
     seen = jnp.ones(points) if mask is None else jnp.asarray(mask, jnp.float32)
     every = jnp.broadcast_to(seen[..., None], (count, points, 1))
-    return Tasks(Seen(pictures, every, jnp.arange(count)), Frame(x, mean))
+    judged = 1 - every if unseen else jnp.ones_like(every)
+    return Tasks(
+        Seen(pictures, every, judged, jnp.arange(count)), Frame(x, mean, jnp.float32(prior))
+    )
+
+
+def with_prior(tasks: Tasks, prior: float) -> Tasks:
+    """The same tasks with another strength of the prior."""
+    return tasks._replace(shared=tasks.shared._replace(prior=jnp.float32(prior)))
 
 
 # --- losses -------------------------------------------------------------------------------------
@@ -66,34 +80,30 @@ def penalty(own: Any) -> jax.Array:
     return sum((leaf**2).sum() for leaf in jax.tree.leaves(own))
 
 
-def fitting(network: Shared, prior: float = 0.0) -> Loss:
+def fitting(network: Shared) -> Loss:
     """loss(parts, task, key): what a fit of the own part descends; the shared part is frozen.
 
     The error where the fit may look, plus prior / points * |own|^2 with the number of points that
-    it may look at: the most probable own part under a Gaussian, where `prior` is the variance of
-    the pixels' noise over that of the entries of the own part.
-
-    Args:
-        network: shared.
-        prior: >= 0; with 0 there is none.
+    it may look at: the most probable own part under a Gaussian, where the task's `prior` is the
+    variance of the pixels' noise over that of the entries of the own part.
     """
 
     def loss(parts, task, key):
         del key
         frozen = parts._replace(shared=jax.lax.stop_gradient(parts.shared))
         mask = task.each.mask
-        return error(network, frozen, task, mask) + prior * penalty(parts.own) / mask.sum()
+        believed = task.shared.prior * penalty(parts.own) / mask.sum()
+        return error(network, frozen, task, mask) + believed
 
     return loss
 
 
-def judging(network: Shared, unseen: bool) -> Loss:
-    """loss(parts, task, key): the error everywhere, or only where the fit did not look."""
+def judging(network: Shared) -> Loss:
+    """loss(parts, task, key): the error where a task is judged."""
 
     def loss(parts, task, key):
         del key
-        mask = task.each.mask
-        return error(network, parts, task, 1 - mask if unseen else jnp.ones_like(mask))
+        return error(network, parts, task, task.each.judged)
 
     return loss
 
@@ -132,7 +142,7 @@ def _on_part(network, parts, task, index) -> jax.Array:
     return ((drawn - task.each.values[index]) ** 2).mean()
 
 
-def joint(network: Shared, side: int, block: int, prior: float) -> outer.MetaGradient:
+def joint(network: Shared, side: int, block: int) -> outer.MetaGradient:
     """The shared part and the own parts of all training signals, learned together.
 
     The own part of the parameters is a table, a row per training signal.
@@ -140,7 +150,6 @@ def joint(network: Shared, side: int, block: int, prior: float) -> outer.MetaGra
     Args:
         network: shared.
         side, block: of the pictures, and of the blocks of which every step sees one pixel.
-        prior: as in `fitting`.
 
     Source: Park et al. 2019 (DeepSDF), equation 9: an auto-decoder.
     """
@@ -148,7 +157,7 @@ def joint(network: Shared, side: int, block: int, prior: float) -> outer.MetaGra
     def loss(parts, task, key):
         own = jax.tree.map(lambda leaf: leaf[task.each.number], parts.own)
         value = _on_part(network, parts._replace(own=own), task, stratified(key, side, block))
-        return value + prior * penalty(own) / side**2
+        return value + task.shared.prior * penalty(own) / side**2
 
     return outer.maml(loss, inner.sgd(loss, 0, 0.0))
 
@@ -191,8 +200,8 @@ def own_steps(network: Shared, steps: int, lr: float = 1.0) -> Adapt:
 
 
 def bilevel(network: Shared, steps: int, lr: float = 1.0) -> outer.MetaGradient:
-    """The shared part, learned through `own_steps`; the loss after them is taken everywhere.
+    """The shared part, learned through `own_steps`, by the loss after them where tasks are judged.
 
     Source: Zintgraf et al. 2019 (CAVIA), algorithm 1; Dupont et al. 2022 (functa), section 3.
     """
-    return outer.maml(judging(network, unseen=False), own_steps(network, steps, lr))
+    return outer.maml(judging(network), own_steps(network, steps, lr))

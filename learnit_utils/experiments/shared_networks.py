@@ -193,19 +193,28 @@ def encoder(
 
 # --- a hypernetwork -----------------------------------------------------------------------------
 class Head(NamedTuple):
-    """Writes the change of one layer: of its weights, whole or as a product u v, and its biases."""
+    """Writes the change of one layer, a number per weight."""
 
-    w: jax.Array | None  # (code, in, out)
-    u: jax.Array | None  # (code, in, rank)
-    v: jax.Array | None  # (code, rank, out)
+    w: jax.Array  # (code, in, out)
     b: jax.Array  # (code, out)
 
 
-def written(base: list[Layer], heads: list[Head], z: jax.Array) -> list[Layer]:
-    """The weights that a hypernetwork writes: those of the base plus a change linear in z."""
+class LowRankHead(NamedTuple):
+    """Writes the change of a weight matrix as a product u v."""
+
+    u: jax.Array  # (code, in, rank)
+    v: jax.Array  # (code, rank, out)
+    b: jax.Array  # (code, out)
+
+
+def written(base: list[Layer], heads: list[Head | LowRankHead], z: jax.Array) -> list[Layer]:
+    """The weights that a hypernetwork writes: those of the base plus a change linear in z.
+
+    Those of a `LowRankHead` change by a product of two matrices that are linear in z.
+    """
     made = []
     for (w, b), head in zip(base, heads):
-        if head.w is not None:
+        if isinstance(head, Head):
             change = jnp.tensordot(z, head.w, 1)
         else:
             change = jnp.tensordot(z, head.u, 1) @ jnp.tensordot(z, head.v, 1)
@@ -245,10 +254,10 @@ def hypernetwork(
         std = 0.3 * layer.w.std() / math.sqrt(code)
         b = jnp.zeros((code, m))
         if rank is None:
-            return Head(std * jax.random.normal(key_a, (code, n, m)), None, None, b)
+            return Head(std * jax.random.normal(key_a, (code, n, m)), b)
         side_of = jnp.sqrt(std / math.sqrt(rank * code))
         u = side_of * jax.random.normal(key_a, (code, n, rank))
-        return Head(None, u, side_of * jax.random.normal(key_b, (code, rank, m)), b)
+        return LowRankHead(u, side_of * jax.random.normal(key_b, (code, rank, m)), b)
 
     def init(key):
         key_encoder, key_base, key_heads = jax.random.split(key, 3)

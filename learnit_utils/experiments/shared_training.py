@@ -127,7 +127,7 @@ def _prepared(recipe: SharedRecipe) -> tuple[Shared, SimpleNamespace, dict]:
 
     def tasks(d):
         mask = near(d.arrays) if recipe.look == "near" else None
-        return as_seen(d.arrays, loaded["train"], mask)
+        return as_seen(d.arrays, loaded["train"], mask, prior=recipe.prior)
 
     data = SimpleNamespace(**{split: tasks(d) for split, d in loaded.items()})
     return build(**recipe.network), data, {s: d.provenance for s, d in loaded.items()}
@@ -138,18 +138,18 @@ def near(arrays: np.ndarray) -> np.ndarray:
     return np.abs(arrays.reshape(len(arrays), -1) - 0.5) < NEAR
 
 
-def as_seen(arrays: np.ndarray, lessons: Any, mask: np.ndarray | None = None) -> Tasks:
+def as_seen(arrays: np.ndarray, lessons: Any, mask: np.ndarray | None = None, **how: Any) -> Tasks:
     """Pictures (count, side, side, channels) as tasks of a shared network.
 
     Args:
         arrays: the pictures.
         lessons: the `Dataset` of the training pictures, whose mean is what an encoder sees where it
             may not look.
-        mask: (points,) or (count, points), true where a fit may look; everywhere unless given.
+        mask, how: as in `shared_losses.seen_tasks`.
     """
     plain = pixels.image_tasks(arrays)
     mean = pixels.image_tasks(lessons).each.mean(axis=0)
-    return seen_tasks(plain.each, plain.shared, mean, mask)
+    return seen_tasks(plain.each, plain.shared, mean, mask, **how)
 
 
 def initial(shared: Shared, recipe: SharedRecipe, count: int) -> Parts:
@@ -179,7 +179,7 @@ def _gradient(shared: Shared, recipe: SharedRecipe) -> outer.MetaGradient:
         return shared_losses.bilevel(shared, r.inner_steps, r.inner_lr)
     if r.training == "amortised":
         return shared_losses.amortised(shared, r.size, r.block)
-    return shared_losses.joint(shared, r.size, r.block, r.prior)
+    return shared_losses.joint(shared, r.size, r.block)
 
 
 def _optimizer(shared: Shared, recipe: SharedRecipe) -> optax.GradientTransformation:
@@ -206,21 +206,15 @@ def _optimizer(shared: Shared, recipe: SharedRecipe) -> optax.GradientTransforma
 
 
 # --- at test time -------------------------------------------------------------------------------
-@cache
-def _problems(kind: tuple, prior: float, unseen: bool) -> Problem:
-    shared = build(**dict(kind))
-    fit = shared_losses.fitting(shared, prior)
-    return Problem(fit, shared_losses.judging(shared, unseen))
-
-
 def plain(parts: Parts) -> Parts:
     """Parameters without learned step sizes, as optimizers take them."""
     return parts._replace(own=Init.of(parts.own).theta)
 
 
-def problem(shared: Shared, prior: float = 0.0, unseen: bool = False) -> Problem:
-    """Fit the own part where a fit may look; judged everywhere, or only where it did not look."""
-    return _problems(tuple(shared.spec.items()), prior, unseen)
+@cache
+def problem(shared: Shared) -> Problem:
+    """Fit the own part where a task may be looked at; judged where it is judged."""
+    return Problem(shared_losses.fitting(shared), shared_losses.judging(shared))
 
 
 def score(shared: Shared, recipe: SharedRecipe, parts: Parts, tasks: Tasks) -> float:
@@ -234,7 +228,7 @@ def score(shared: Shared, recipe: SharedRecipe, parts: Parts, tasks: Tasks) -> f
         losses = jax.jit(_gradient(shared, recipe).losses)
         return float(decibel(losses(parts, tasks, evaluate.task_keys(tasks))).mean())
     how = (ADAM, 0.1, FITTED) if recipe.training == "joint" else (SGD, 0.0, 1)
-    found = evaluate.progress(problem(shared, recipe.prior), parts, tasks, *how, how[-1])
+    found = evaluate.progress(problem(shared), parts, tasks, *how, how[-1])
     return float(decibel(found.held_out[:, -1]).mean())
 
 

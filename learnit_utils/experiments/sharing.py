@@ -5,7 +5,6 @@ number of steps that a table shows, the optimizer and step size are those that a
 validation tasks after so many steps.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,16 +15,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from learnit_utils import evaluate, fields
-from learnit_utils.experiments import contours, shared_losses, shared_training
+from learnit_utils.experiments import shared_losses, shared_training, transfer
 from learnit_utils.experiments.protocol import DIGITS, Choice, Grid, Pieces, Study
 from learnit_utils.experiments.seeds import drawn
-from learnit_utils.experiments.shared_losses import looked_at
-from learnit_utils.experiments.shared_networks import Parts, Shared
-from learnit_utils.experiments.shared_training import TrainedShared
+from learnit_utils.experiments.shared_losses import looked_at, with_prior
+from learnit_utils.experiments.shared_networks import Parts, Shared, build
+from learnit_utils.experiments.shared_training import SharedRecipe, TrainedShared
 from learnit_utils.metrics import decibel
+from learnit_utils.signals import base
 from learnit_utils.tasks import Tasks
 
-STUDY = "sharing"
+STUDY, PLAIN = "sharing", 128  # units of a hidden layer of the plain network of faces
 
 
 class Method(NamedTuple):
@@ -43,7 +43,39 @@ class Trials(NamedTuple):
     validation: Tasks
     test: Tasks
     owners: Sequence[str]  # whose each test task is
-    unseen: bool = False  # judged where a fit did not look, instead of everywhere
+
+    def with_prior(self, prior: float) -> "Trials":
+        """The same tasks with another strength of the prior on the own part."""
+        validation, test = (with_prior(part, prior) for part in (self.validation, self.test))
+        return self._replace(validation=validation, test=test)
+
+
+def pictures_as_trials(
+    load: Callable,
+    lessons: Any,
+    validation: int,
+    test: int,
+    mask: np.ndarray | None = None,
+    kind: str = "faces",
+) -> Trials:
+    """Pictures of a class, spread over its splits, of which a fit sees a part.
+
+    Args:
+        load: split -> Dataset.
+        lessons: the `Dataset` that the shared networks were trained on.
+        validation, test: how many.
+        mask: (points,), true where a fit may look; judged is then where it does not.
+        kind: of the signals, which tells whose they are.
+    """
+    both, owners = [], []
+    for split, most in (("validation", validation), ("test", test)):
+        data = load(split)
+        index = base.spread(len(data.arrays), most)
+        both.append(
+            shared_training.as_seen(data.arrays[index], lessons, mask, unseen=mask is not None)
+        )
+        owners = transfer.owners(kind, [data.names[i] for i in index])
+    return Trials(*both, owners)
 
 
 class Reached(NamedTuple):
@@ -54,13 +86,11 @@ class Reached(NamedTuple):
     prior: float = 0.0
 
 
-def study(
-    method: Method, trials: Trials, pieces: Pieces, cap: int, every: int, prior: float = 0.0
-) -> Study:
+def study(method: Method, trials: Trials, pieces: Pieces, cap: int, every: int) -> Study:
     """The study of one method, by the name "method", on some tasks."""
     return Study(
         STUDY,
-        shared_training.problem(method.network, prior, trials.unseen),
+        shared_training.problem(method.network),
         {"method": list(method.seeds)},
         method.grid,
         trials.validation,
@@ -114,7 +144,7 @@ def best_prior(
     """
     found = {}
     for prior in method.priors:
-        one = study(method, trials, pieces, cap, every, prior)
+        one = study(method, trials.with_prior(prior), pieces, cap, every)
         choice = one.choose_one("method")
         found[prior] = Reached(choice, _of_seeds(one, choice), prior)
     return dict(sorted(found.items(), key=lambda item: -item[1].choice.value))
@@ -161,6 +191,32 @@ def trainings(
     return [known, *(partial(again, name, recipe) for recipe in recipes)]
 
 
+def methods_of(
+    makes: Mapping[str, Sequence[Callable[[], TrainedShared]]],
+    on_weights: Grid,
+    on_codes: Grid,
+    priors: Sequence[float],
+) -> dict[str, Method]:
+    """A method for each of some trained shared networks, by name.
+
+    Args:
+        makes: name -> trainings, as from `trainings`.
+        on_weights, on_codes: step sizes to try where the own part is weights, and where it is not.
+        priors: strengths to try.
+    """
+    found = {}
+    for name, all_of in makes.items():
+        network = all_of[0]().network
+        spec = dict(network.spec)
+        kind = spec.pop("kind")
+        if kind == "heads":  # an initialization of all weights, once it is trained
+            network = build("weights", **spec)
+        grid = on_codes if kind in ("codes", "encoder") else on_weights
+        starts = [partial(trained_parts, make) for make in all_of]
+        found[name] = Method(network, starts, grid, tuple(priors))
+    return found
+
+
 def itself(trained: TrainedShared) -> TrainedShared:
     """What it is given."""
     return trained
@@ -175,7 +231,7 @@ def own_steps(
         first: the trained network.
         seeds: () -> TrainedShared, each.
     """
-    how = (shared_losses.judging(first.network, trials.unseen), first.recipe)
+    how = (shared_losses.judging(first.network), first.recipe)
     about = dict(init=first.network.spec["kind"], of="its own steps")
     values = [
         pieces.call(STUDY, about | dict(seed=n), _own, seed, first.network, *how, trials.test)
@@ -188,72 +244,6 @@ def _own(seed, network, judge, recipe, tasks):
     adapt = shared_losses.own_steps(network, recipe.inner_steps, recipe.inner_lr)
     found = evaluate.trajectory(judge, adapt, seed().parts, tasks)
     return np.round(decibel(found[:, -1].astype(np.float64)), DIGITS).tolist()
-
-
-# --- curves of shapes -----------------------------------------------------------------------------
-def curves_of(
-    study: Study, choice: Choice, network: Shared, name: str = "method"
-) -> dict[str, np.ndarray]:
-    """How near the drawn curves of test shapes are after a choice: chamfer in pixels, iou, psnr.
-
-    Returns:
-        Name of the measure -> (seeds, tasks).
-    """
-    seeds, problem, _ = study.contender(name)
-    loss, how = problem.loss, (study.grid[choice.optimizer][0], choice.lr, choice.step)
-    rows = [
-        study.pieces.call(
-            STUDY,
-            dict(init=name, of="curves", seed=n, optimizer=choice.optimizer, step=choice.step),
-            _curves,
-            *(seed, loss, network, *how, study.test),
-        )
-        for n, seed in enumerate(seeds)
-    ]
-    return {key: np.array([row[key] for row in rows], float) for key in rows[0]}
-
-
-def _curves(seed, loss, network, optimizer, lr, step, tasks):
-    parts = seed()
-    ends = (
-        evaluate.fit(loss, parts, tasks.take(i), optimizer, step, lr=lr) for i in range(tasks.count)
-    )
-    return _compared(network, ends, tasks)
-
-
-def own_curves(
-    first: TrainedShared, seeds: Sequence[Callable], tasks: Tasks, pieces: Pieces
-) -> dict[str, np.ndarray]:
-    """`curves_of`, after the steps that a bilevel training learned; arguments as `own_steps`."""
-    about = dict(init=first.recipe.look, of="curves after its own steps")
-    rows = [
-        pieces.call(STUDY, about | dict(seed=n), _own_curves, seed, first.network, tasks)
-        for n, seed in enumerate(seeds)
-    ]
-    return {key: np.array([row[key] for row in rows], float) for key in rows[0]}
-
-
-def _own_curves(seed, network, tasks):
-    trained = seed()
-    steps, lr = trained.recipe.inner_steps, trained.recipe.inner_lr
-    adapt = jax.jit(shared_losses.own_steps(network, steps, lr))
-    keys = evaluate.task_keys(tasks)
-    ends = (adapt(trained.parts, tasks.take(i), keys[i])[0] for i in range(tasks.count))
-    return _compared(network, ends, tasks)
-
-
-def _compared(network, ends, tasks) -> dict[str, list]:
-    side = math.isqrt(len(tasks.shared.x))
-    rows = []
-    for i, parts in enumerate(ends):
-        task = tasks.take(i)
-        values = draw(network, parts, task)
-        pair = (np.asarray(a).reshape(side, side) for a in (values, task.each.values))
-        rows.append(contours.compared(*pair) | dict(psnr=psnr_of(values, task)))
-    return {
-        k: [round(float(r[k]), DIGITS) if np.isfinite(r[k]) else None for r in rows]
-        for k in rows[0]
-    }
 
 
 # --- numbers stored -----------------------------------------------------------------------------
@@ -270,7 +260,7 @@ def quantised(own: Any, bits: int = 8) -> Any:
 
 def fitted(method: Method, parts: Parts, task: Tasks, choice: Choice, prior: float = 0.0) -> Parts:
     """The parameters after a fit of one task by a choice."""
-    loss = shared_training.problem(method.network, prior).loss
+    loss, task = shared_training.problem(method.network).loss, with_prior(task, prior)
     optimizer = method.grid[choice.optimizer][0]
     return evaluate.fit(loss, parts, task, optimizer, choice.step, lr=choice.lr)
 
@@ -295,3 +285,20 @@ def sizes(methods: Mapping[str, Method]) -> dict[str, tuple[int, int]]:
         return fields.count(shared), fields.count(own)
 
     return {name: count(method.network) for name, method in methods.items()}
+
+
+def resized(recipe: SharedRecipe, size: int, width: int, work: float) -> dict[str, Any]:
+    """Changes of a recipe for pictures of another size, and networks as much wider or narrower.
+
+    Args:
+        recipe: to change.
+        size: pixels of a side.
+        width: units of a hidden layer of the plain network; the others in proportion.
+        work: outer steps, as a part of the recipe's.
+
+    Returns:
+        Settings as `book.inits.shared` takes them.
+    """
+    net = dict(width=max(2, recipe.network["width"] * width // PLAIN))
+    net |= dict(side=size) if "side" in recipe.network else {}
+    return dict(size=size, network=net, steps=max(1, round(recipe.steps * work)))

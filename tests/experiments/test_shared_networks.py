@@ -8,7 +8,7 @@ import pytest
 from learnit_utils import evaluate, fields, inner, outer, tasks
 from learnit_utils.evaluate import ADAM
 from learnit_utils.experiments import shared_losses, shared_networks
-from learnit_utils.experiments.shared_losses import looked_at, seen_tasks
+from learnit_utils.experiments.shared_losses import looked_at, seen_tasks, with_prior
 from learnit_utils.experiments.shared_networks import Parts, build
 from learnit_utils.fields import Layer
 from learnit_utils.forward import pixels
@@ -31,9 +31,9 @@ def pictures(count, seed=0):
     return u.astype(np.float32)
 
 
-def example(mask=None, count=3):
+def example(mask=None, count=3, **how):
     x = pixels.grid(SIDE).reshape(-1, 2)
-    return seen_tasks(pictures(count), x, pictures(1, 9)[0], mask)
+    return seen_tasks(pictures(count), x, pictures(1, 9)[0], mask, **how)
 
 
 def drawn(name, seed=0):
@@ -79,7 +79,7 @@ def test_a_hypernetwork_draws_the_field_of_the_weights_it_writes():
 
 
 def test_a_low_rank_head_is_a_whole_head_of_products():
-    network, parts = drawn("low_rank")
+    _, parts = drawn("low_rank")
     z = jnp.arange(4.0)
     heads = parts.shared["heads"]
     written = shared_networks.written(parts.shared["base"], heads, z)
@@ -155,10 +155,10 @@ def test_a_code_fitted_with_a_frozen_network_is_a_fit_of_the_code_alone():
 @pytest.mark.parametrize("name", SPECS)
 def test_no_fit_sees_what_the_mask_hides(name):
     network, parts = drawn(name)
-    task = example(LEFT).take(0)
+    task = example(LEFT, prior=0.1).take(0)
     hidden = jnp.where(task.each.mask > 0, task.each.values, 0.123)
     other = task._replace(each=task.each._replace(values=hidden))
-    loss = shared_losses.fitting(network, prior=0.1)
+    loss = shared_losses.fitting(network)
     a, b = (jax.value_and_grad(loss)(parts, t, jax.random.key(0)) for t in (task, other))
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)):
         np.testing.assert_array_equal(x, y)
@@ -166,28 +166,22 @@ def test_no_fit_sees_what_the_mask_hides(name):
 
 def test_what_judges_a_half_is_the_other_half():
     network, parts = drawn("weights")
-    task = example(LEFT).take(0)
+    half, whole = (example(LEFT, unseen=u).take(0) for u in (True, False))
     field = fields.siren(width=12, depth=3, channels=1)
     theta = jax.tree.map(jnp.add, parts.shared, parts.own)
-    squared = np.asarray((field(theta, task.shared.x) - task.each.values) ** 2)
-    key = jax.random.key(0)
-    unseen = shared_losses.judging(network, unseen=True)(parts, task, key)
-    everywhere = shared_losses.judging(network, unseen=False)(parts, task, key)
-    np.testing.assert_allclose(unseen, squared[~LEFT].mean(), rtol=1e-5)
-    np.testing.assert_allclose(everywhere, squared.mean(), rtol=1e-5)
+    squared = np.asarray((field(theta, half.shared.x) - half.each.values) ** 2)
+    judge, key = shared_losses.judging(network), jax.random.key(0)
+    np.testing.assert_allclose(judge(parts, half, key), squared[~LEFT].mean(), rtol=1e-5)
+    np.testing.assert_allclose(judge(parts, whole, key), squared.mean(), rtol=1e-5)
 
 
 def test_the_prior_counts_as_much_as_the_points_say():
     network, parts = drawn("codes")
-    key = jax.random.key(0)
+    loss, key = shared_losses.fitting(network), jax.random.key(0)
     for mask, points in ((None, SIDE * SIDE), (LEFT, SIDE * SIDE // 2)):
-        task = example(mask).take(0)
-        with_prior, without = (
-            shared_losses.fitting(network, p)(parts, task, key) for p in (0.7, 0.0)
-        )
-        np.testing.assert_allclose(
-            with_prior - without, 0.7 * (parts.own**2).sum() / points, rtol=1e-2
-        )
+        without = example(mask).take(0)
+        gap = loss(parts, with_prior(without, 0.7), key) - loss(parts, without, key)
+        np.testing.assert_allclose(gap, 0.7 * (parts.own**2).sum() / points, rtol=1e-2)
 
 
 # --- learning -------------------------------------------------------------------------------------
