@@ -158,10 +158,11 @@ FINDINGS = {
     "outer steps, 8.2 after 750.",
     "faces64_codes": "After 800 steps 22.1 dB; with an outer step size of 1e-3 21.7, and 21.9 with "
     "that and three times the step size of the codes.",
-    "faces64_encoder": "After 800 steps 20.1 dB; 19.7 with a code that shifts the first layer only.",
+    "faces64_encoder": "After 800 steps 20.1 dB; 19.7 with a code that shifts the first layer "
+    "only.",
     "faces64_hypernetwork": "After 800 steps 20.3 dB; 20.2 with an outer step size of 3e-3.",
-    "faces64_modulations": "After 600 steps 20.3 dB. With an outer step size of 1e-3 19.4 after 300, "
-    "and 14.5 after 800: it collapsed.",
+    "faces64_modulations": "After 600 steps 20.3 dB. With an outer step size of 1e-3 19.4 after "
+    "300, and 14.5 after 800: it collapsed.",
     "chairs128": "After 1500 outer steps and 100 to 200 of the test: 19.1 dB; 8 frequencies up to "
     "2^5 18.2; with those, twice the width or the rays 18.4, an inner step size of 1 18.3, 64 "
     "inner steps 18.9, four objects a step 18.4.",

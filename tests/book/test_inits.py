@@ -170,7 +170,7 @@ def test_a_chapter_obtains_shared_networks_and_their_other_seeds(tmp_path, monke
     (folder,) = (f for f in folders if same_start(f, first))
     for choice in (folder, folder.parent, folder / "tiny.safetensors"):
         same(inits.shared(str(choice), "tiny").parts, first.parts)
-    with pytest.raises(StoreError, match="shared network .* shipped are"):
+    with pytest.raises(StoreError, match="shipped are"):
         inits.shared(str(tmp_path), "tiny")
 
 

@@ -24,7 +24,7 @@ def gallery(rows: Mapping[str, Mapping[str, np.ndarray | None]], note: str = "")
     size = 7.6 / (len(heads) + 0.6)
     shape = (7.6, size * len(rows) + 0.4)
     fig, axes = plt.subplots(len(rows), len(heads), figsize=shape, squeeze=False)
-    for line, (name, pictures) in zip(axes, rows.items()):
+    for number, (line, (name, pictures)) in enumerate(zip(axes, rows.items())):
         for ax, (head, picture) in zip(line, pictures.items()):
             ax.set_xticks([])
             ax.set_yticks([])
@@ -34,7 +34,7 @@ def gallery(rows: Mapping[str, Mapping[str, np.ndarray | None]], note: str = "")
                 ax.text(0.5, 0.5, note, ha="center", va="center", fontsize=7)
             else:
                 ax.imshow(square(np.clip(picture, 0, 1))[..., 0], cmap="gray", vmin=0, vmax=1)
-            if line is axes[0]:
+            if number == 0:
                 ax.set_title(head.replace(" ", "\n").replace("-", "-\n"), fontsize=7)
         line[0].set_ylabel(name, fontsize=8)
     return fig
@@ -114,13 +114,13 @@ def level_sets(
         figsize=(7.6, 7.6 / len(truth) * len(drawn) + 0.2),
         squeeze=False,
     )
-    for line, (name, shapes) in zip(axes, drawn.items()):
+    for number, (line, (name, shapes)) in enumerate(zip(axes, drawn.items())):
         for n, (ax, real, values) in enumerate(zip(line, truth, shapes)):
             ax.set_aspect("equal")
             ax.set_xticks([])
             ax.set_yticks([])
             ax.invert_yaxis()
-            if seen is not None and line is axes[0]:
+            if seen is not None and number == 0:
                 rows, columns = np.nonzero(seen[n].reshape(square(real).shape[:2]))
                 ax.plot(columns, rows, ".", color=GRAY, ms=1, alpha=0.5)
             ax.contour(square(real)[..., 0], [level], colors=[GRAY], linestyles="--", linewidths=1)
