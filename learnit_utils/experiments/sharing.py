@@ -193,16 +193,15 @@ def trainings(
 
 def methods_of(
     makes: Mapping[str, Sequence[Callable[[], TrainedShared]]],
-    on_weights: Grid,
-    on_codes: Grid,
-    priors: Sequence[float],
+    on_weights: tuple[Grid, Sequence[float]],
+    on_codes: tuple[Grid, Sequence[float]],
 ) -> dict[str, Method]:
     """A method for each of some trained shared networks, by name.
 
     Args:
         makes: name -> trainings, as from `trainings`.
-        on_weights, on_codes: step sizes to try where the own part is weights, and where it is not.
-        priors: strengths to try.
+        on_weights, on_codes: step sizes and strengths of the prior to try where the own part is
+            weights, and where it is a code.
     """
     found = {}
     for name, all_of in makes.items():
@@ -211,9 +210,9 @@ def methods_of(
         kind = spec.pop("kind")
         if kind == "heads":  # an initialization of all weights, once it is trained
             network = build("weights", **spec)
-        grid = on_codes if kind in ("codes", "encoder") else on_weights
+        grid, priors = on_codes if kind in ("codes", "encoder") else on_weights
         starts = [partial(trained_parts, make) for make in all_of]
-        found[name] = Method(network, starts, grid, tuple(priors))
+        found[name] = Method(network, starts, grid, (0.0, *priors))
     return found
 
 

@@ -55,6 +55,13 @@ def test_rows_say_what_was_measured():
     ]
 
 
+def test_diverged_fits_are_counted_and_not_averaged():
+    values = np.array([[20.0, 30, np.nan, 10], [22.0, 32, 5, 10]])
+    assert plots.in_words(values, list("aabb")).endswith("(1 diverged)")
+    assert plots.in_words(values, list("aabb")).startswith("16.8 ")  # mean of 26 and 7.5
+    assert plots.in_words(np.full((2, 4), np.nan), list("aabb")) == "8 diverged"
+
+
 def test_lost_curves_are_counted_and_not_averaged():
     measures = dict(chamfer=np.array([[1.0, np.nan], [3.0, np.nan]]), iou=np.full((2, 2), 0.5))
     all_lost = dict(chamfer=np.full((1, 2), np.nan), iou=np.zeros((1, 2)))

@@ -99,7 +99,10 @@ def test_shared_layers_become_an_initialization_with_a_last_layer_drawn_anew():
     for a, b in zip(jax.tree.leaves(parts.shared[:-1]), jax.tree.leaves(shared)):
         np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(parts.shared[-1].w, FIELD.init(jax.random.key(7))[-1].w)
-    (method,) = sharing.methods_of({"one": [make]}, protocol.grid(adam=[1e-3]), {}, [0.0]).values()
+    (method,) = sharing.methods_of(
+        {"one": [make]}, (protocol.grid(adam=[1e-3]), [2.0]), ({}, [])
+    ).values()
+    assert method.priors == (0.0, 2.0)
     assert method.network.spec == PLAIN.spec
     assert sharing.sizes({"one": method})["one"] == (fields.count(parts.shared),) * 2
 

@@ -120,6 +120,8 @@ def level_sets(
             ax.set_xticks([])
             ax.set_yticks([])
             ax.invert_yaxis()
+            for side in ax.spines.values():
+                side.set_visible(True)
             if seen is not None and number == 0:
                 rows, columns = np.nonzero(seen[n].reshape(square(real).shape[:2]))
                 ax.plot(columns, rows, ".", color=GRAY, ms=1, alpha=0.5)
@@ -131,11 +133,14 @@ def level_sets(
     return fig
 
 
-def in_words(values: np.ndarray, owners: Sequence[str] | None = None) -> str:
-    """Mean and 95 % interval of PSNR (seeds, tasks), over owners of tasks."""
-    by_task = np.asarray(values).mean(axis=0)
-    found = interval(by_task, None if owners is None else list(owners))
-    return f"{found.mean:.1f} ± {found.half:.1f}"
+def in_words(values: np.ndarray, owners: Sequence[str]) -> str:
+    """Mean and 95 % interval of PSNR (seeds, tasks) over owners of tasks; diverged fits counted."""
+    by_task = np.ma.masked_invalid(values).mean(axis=0)
+    good, lost = ~np.ma.getmaskarray(by_task), int((~np.isfinite(values)).sum())
+    if good.sum() < 2:
+        return f"{lost} diverged"
+    found = interval(by_task[good], [o for o, ok in zip(owners, good) if ok])
+    return f"{found.mean:.1f} ± {found.half:.1f}" + (f" ({lost} diverged)" if lost else "")
 
 
 def places() -> Figure:
@@ -193,7 +198,10 @@ def plain_rows(
     rows = []
     for name in next(iter(scores.values())):
         count = name.split()[0] if name.endswith("components") else "1" if "gray" in name else "0"
-        cells = [in_words(of[name][None], owners[kind]) for kind, of in scores.items()]
+        cells = [
+            in_words(of[name][None], owners[kind]) if np.isfinite(of[name]).all() else ""
+            for kind, of in scores.items()
+        ]
         rows.append([name, count, *[""] * gaps, *cells])
     return rows
 
