@@ -236,6 +236,8 @@ def score(shared: Shared, recipe: SharedRecipe, parts: Parts, tasks: Tasks) -> f
 def save(path: Path, shared: Shared, recipe: SharedRecipe, parts: Parts, **info) -> None:
     """Write the parameters and their entry in the manifest beside them.
 
+    Tensors of zeros, as where a displacement begins, are left out.
+
     Raises:
         StoreError: values that are not finite in half precision.
     """
@@ -246,6 +248,7 @@ def save(path: Path, shared: Shared, recipe: SharedRecipe, parts: Parts, **info)
             arrays[name] = np.asarray(leaf).astype(PRECISION)
         if not np.isfinite(arrays[name]).all():
             raise StoreError(f"{path}: {name} has values that are not finite in {PRECISION}")
+    arrays = {name: a for name, a in arrays.items() if a.any()}
     about = dict(shared=dict(shared.spec), settings=recipe.settings(), precision=PRECISION)
     _files.enter(path.parent, path.name, tensors(arrays), **about, **info)
 
@@ -285,7 +288,7 @@ def _filled(like: Any, found: dict[str, np.ndarray], name: str) -> Any:
     leaves, tree = jax.tree_util.tree_flatten_with_path(like)
     wanted = {jax.tree_util.keystr(keys): leaf.shape for keys, leaf in leaves}
     shapes = {n: a.shape for n, a in found.items()}
-    if wanted != shapes:
-        odd = min(k for k in wanted.keys() | shapes.keys() if wanted.get(k) != shapes.get(k))
-        raise StoreError(f"{name}: {odd} is {shapes.get(odd)}, expected {wanted.get(odd)}")
-    return jax.tree.unflatten(tree, [jnp.asarray(found[n], jnp.float32) for n in wanted])
+    for odd in sorted(n for n in shapes if shapes[n] != wanted.get(n)):
+        raise StoreError(f"{name}: {odd} is {shapes[odd]}, expected {wanted.get(odd)}")
+    arrays = (found.get(n, np.zeros(shape)) for n, shape in wanted.items())
+    return jax.tree.unflatten(tree, [jnp.asarray(a, jnp.float32) for a in arrays])
