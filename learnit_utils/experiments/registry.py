@@ -104,7 +104,7 @@ SHARED = {
         network=dict(kind="codes", width=112, depth=4, code=64), prior=1e-3, outer_lr=3e-3
     ),
     "faces64_encoder": SharedRecipe(
-        network=dict(kind="encoder", width=72, depth=4, code=64, side=64, layers=3),
+        network=dict(kind="encoder", width=70, depth=4, code=64, side=64, layers=3),
         training="amortised",
     ),
     "faces64_hypernetwork": SharedRecipe(
