@@ -123,7 +123,7 @@ def compare(
     """
     found = {}
     for name, method in methods.items():
-        best = next(iter(sharing.best_prior(method, given, pieces, cap, every).values()))
+        best = sharing.best_prior(method, given, pieces, cap, every).best
         study = sharing.study(method, given.with_prior(best.prior), pieces, cap, every)
         found[name] = curves_of(study, best.choice, method.network)
     for name, makes in rated.items():
@@ -147,7 +147,7 @@ def examples(
     few = [given.test.take(i) for i in range(count)]
     found: dict[str, list[Any]] = {}
     for name, method in methods.items():
-        best = next(iter(sharing.best_prior(method, given, pieces, cap, every).values()))
+        best = sharing.best_prior(method, given, pieces, cap, every).best
         how = (best.choice, best.prior)
         ends = [sharing.fitted(method, method.seeds[0](), task, *how) for task in few]
         found[name] = [draw(method.network, end, task) for end, task in zip(ends, few)]

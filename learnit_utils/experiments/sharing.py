@@ -135,19 +135,20 @@ def _of_seeds(study: Study, choice: Choice) -> np.ndarray:
     return np.stack([study.at("method", choice, seed)["psnr"] for seed in range(count)])
 
 
-def best_prior(
-    method: Method, trials: Trials, pieces: Pieces, cap: int, every: int
-) -> dict[float, Reached]:
-    """Prior -> what a method reaches on test tasks with it, stopped where validation says.
+class Prior(NamedTuple):
+    """What a method makes of the strengths of its prior."""
 
-    The strongest on validation comes first.
-    """
-    found = {}
-    for prior in method.priors:
-        one = study(method, trials.with_prior(prior), pieces, cap, every)
-        choice = one.choose_one("method")
-        found[prior] = Reached(choice, _of_seeds(one, choice), prior)
-    return dict(sorted(found.items(), key=lambda item: -item[1].choice.value))
+    tried: dict[float, float]  # strength -> the best mean PSNR on validation tasks, dB
+    best: Reached  # on test tasks, with the strength that is best on validation tasks
+
+
+def best_prior(method: Method, trials: Trials, pieces: Pieces, cap: int, every: int) -> Prior:
+    """Choose the strength of the prior on validation tasks, and with it everything else."""
+    studies = {p: study(method, trials.with_prior(p), pieces, cap, every) for p in method.priors}
+    choices = {p: one.choose_one("method") for p, one in studies.items()}
+    best = max(choices, key=lambda p: choices[p].value)
+    reach = Reached(choices[best], _of_seeds(studies[best], choices[best]), best)
+    return Prior({p: choice.value for p, choice in choices.items()}, reach)
 
 
 # --- trainings as seeds of a method ---------------------------------------------------------------

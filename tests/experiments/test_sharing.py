@@ -62,12 +62,13 @@ def test_steps_that_nobody_looked_at_are_refused():
             sharing.choice_at(study, step)
 
 
-def test_the_best_prior_on_validation_comes_first():
-    found = sharing.best_prior(methods(), trials(LEFT), Pieces(), 4, 2)
-    assert set(found) == {0.0, 1.0}
-    values = [reach.choice.value for reach in found.values()]
-    assert values == sorted(values, reverse=True)
-    assert all(reach.prior == prior for prior, reach in found.items())
+def test_the_prior_is_the_one_that_is_best_on_validation():
+    method, given = methods(), trials(LEFT)
+    found = sharing.best_prior(method, given, Pieces(), 4, 2)
+    assert set(found.tried) == {0.0, 1.0}
+    assert found.tried[found.best.prior] == found.best.choice.value == max(found.tried.values())
+    study = sharing.study(method, given.with_prior(found.best.prior), Pieces(), 4, 2)
+    np.testing.assert_allclose(found.best.psnr[1], study.at("method", found.best.choice, 1)["psnr"])
 
 
 def test_an_overwhelming_prior_leaves_the_initialization_as_it_is():
