@@ -50,8 +50,6 @@ CELLS = {
 CELLS["06_ct"] += ["sweep-measured"]
 CELLS["07_simple_nerf"] += ["converge", "kept"]
 CELLS["08_phototourism"] += ["certify"]
-CELLS["09_shared_networks"] = ["networks", "data", "methods", "measure", "shapes"]
-CELLS["09_shared_networks"] += ["shapes-measure"]
 TOO_LONG = {"ct_sigma"}  # a fit of it is measured in tests/experiments/test_few_views.py
 pytestmark = pytest.mark.slow
 STUDIES = {name.removesuffix(".json") for name in shipped.manifest("results")}
@@ -298,7 +296,6 @@ DEPENDS = {
     "contest": ["omega0", "sigma", "frequencies", "lr", "steps", "y"],
     "reach": ["omega0", "sigma", "tones.0.0", "n", "lr", "key"],
     "starts": ["init.theta.0.w", "lr", "steps", r"tasks\.each", "omega0", r"adapt\.steps"],
-    "sharing": ["lr", "step|steps|cap", r"tasks\.each\.\w+", "width", "prior", "code"],
     "transfer": ["init.0.w", "lr", r"tasks\.each", "omega0", r"adapt\.steps"],
 }
 
