@@ -16,7 +16,7 @@ from a recipe to a trained init, and from trained inits to a table; `book`, what
 there is a book. Beside them `shipped`: weights, archives and results that come with the package.
 
     forward/      pixels, tomography, reconstruct, cameras, rendering, photometric
-    signals/      faces, photos, text, sdf, phantoms, objects, landmarks, colmap, local,
+    signals/      faces, photos, text, sdf, phantoms, objects, landmarks, shapes, colmap, local,
                   base, transforms (what they share)
     experiments/  recipe, registry, run, protocol, seeds, scores, content, store, exchange,
                   flops, memory (the machinery)
@@ -26,11 +26,13 @@ there is a book. Beside them `shipped`: weights, archives and results that come 
                   few_views, classical, scanner, strangers (tomography)
                   novel_views, studio, quadrature (objects)
                   photographs, places (landmarks)
+                  shared_networks, shared_losses, shared_training, sharing, linear_codes,
+                  contours, level_sets (one network, many signals)
                   descent, recurrent, learned_optimizer, optimizer_contest, sparse_codes
                   (optimizers, by hand and learned)
     book/         results, report, inits, parameters, runner, cli, figures, diagrams, slider
     book/plots/   chapters, networks, spectral, meta, transfer, charts, kernel, tomography,
-                  protocol, renderings, photographs, optimizers (a module per subject)
+                  protocol, renderings, photographs, sharing, optimizers (a module per subject)
 
 A room uses the mathematics and the rooms above it; nothing uses `book`.
 """

@@ -12,10 +12,11 @@ import re
 import sys
 from pathlib import Path
 
+from learnit_utils import shipped
 from learnit_utils.book import report, results
-from learnit_utils.experiments import store
+from learnit_utils.experiments import shared_training, store
 from learnit_utils.experiments.registry import FINDINGS
-from learnit_utils.signals import faces, landmarks, objects, photos, sdf, text
+from learnit_utils.signals import faces, landmarks, objects, photos, sdf, shapes, text
 from learnit_utils.signals.base import SPLITS, DataError
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -230,9 +231,12 @@ def face_sets(app) -> str:
     return _sets(faces, "faces")
 
 
+DRAWN = ((text, "pages"), (sdf, "distance fields"), (shapes, "distances"))
+
+
 def drawn_sets(app) -> str:
     """The splits of the classes drawn from a seed, at the size the chapters use."""
-    return "\n\n".join(_sets(s, what) for s, what in ((text, "pages"), (sdf, "distance fields")))
+    return "\n\n".join(_sets(s, what) for s, what in DRAWN)
 
 
 def _learned_from(settings: dict, count: int) -> str:
@@ -274,6 +278,23 @@ def inits(app) -> str:
     )
 
 
+def shared_networks(app) -> str:
+    """Every shipped network that many signals share: how it was learned, and its scores."""
+    rows = []
+    for name in sorted(Path(n).stem for n in shipped.manifest(shared_training.FOLDER)):
+        trained = shared_training.load(name)
+        i, r = trained.info, trained.recipe
+        how = f"{r.training}, Adam {r.outer_lr:g}; {r.steps} x {r.batch}"
+        wall = f"{i['wall_seconds'] / 60:.0f} min"
+        source = f"{i['data']['train']['count']} {r.signals}"
+        scores = [f"{i['scores'][f'{split}_psnr']:.2f}" for split in ("validation", "test")]
+        kind = trained.network.spec["kind"]
+        rows.append([f"`{name}`", kind, source, how, wall, *scores])
+    head = ["network", "kind", "learned from", "training; outer steps x batch", "time"]
+    table = _table([*head, "validation", "test"], rows)
+    return f"{table}\n\nScores: PSNR in dB, see `experiments.shared_training.score`."
+
+
 def api_pages(app) -> str:
     """Every public module with its functions, from their docstrings."""
     return api.page()
@@ -294,6 +315,7 @@ GENERATED = dict(
     face_sets=face_sets,
     drawn_sets=drawn_sets,
     inits=inits,
+    shared_networks=shared_networks,
     shipped_or_not=shipped_or_not,
     filed_anew=filed_anew,
     api=api_pages,

@@ -62,7 +62,8 @@ def _add_train(commands) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="another value of a setting, a field of experiments.recipe.Recipe, for example "
+        help="another value of a setting, a field of experiments.recipe.Recipe or "
+        "shared_training.SharedRecipe, for example "
         "outer_lr=3e-4, field.width=128 or step_sizes=parameter_step; "
         "may be repeated",
     )
@@ -138,15 +139,16 @@ def _run(a: argparse.Namespace, rest: list[str]) -> int:
 
 def _train(a: argparse.Namespace) -> int:
     from learnit_utils.experiments import recipe as recipes
-    from learnit_utils.experiments import run
-    from learnit_utils.experiments.registry import RECIPES
+    from learnit_utils.experiments import run, shared_training
+    from learnit_utils.experiments.registry import RECIPES, SHARED
 
-    if a.name not in RECIPES:
-        raise ParameterError(f"{a.name!r:.60}: expected one of {', '.join(RECIPES)}")
+    known = RECIPES | SHARED
+    if a.name not in known:
+        raise ParameterError(f"{a.name!r:.60}: expected one of {', '.join(known)}")
     if a.steps is not None and a.steps < 1:
         raise ParameterError(f"--steps = {a.steps}: expected an integer >= 1")
     try:
-        recipe = recipes.changed(RECIPES[a.name], a.set)
+        recipe = recipes.changed(known[a.name], a.set)
     except recipes.RecipeError as e:
         raise ParameterError(str(e)) from None
     if a.steps is not None:
@@ -154,7 +156,8 @@ def _train(a: argparse.Namespace) -> int:
     for folder in (a.out, a.into or a.out):
         runner.check_out(folder)
     try:
-        print(run.execute(a.name, recipe, a.out, a.into, resume=not a.anew))
+        execute = (shared_training if a.name in SHARED else run).execute
+        print(execute(a.name, recipe, a.out, a.into, resume=not a.anew))
     except KeyboardInterrupt:
         where = a.out / a.name
         print(f"\nlearnit: stopped; {where} keeps the last saved state", file=sys.stderr)

@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 from learnit_utils.book import report
-from learnit_utils.experiments import run, store
+from learnit_utils.experiments import run, shared_training, sharing, store
 from learnit_utils.experiments.recipe import Recipe, with_changes
-from learnit_utils.experiments.registry import RECIPES
+from learnit_utils.experiments.registry import RECIPES, SHARED
+from learnit_utils.experiments.shared_training import SharedRecipe, TrainedShared
 from learnit_utils.experiments.store import SNAPSHOTS, SUFFIX, Trained
 
 
@@ -43,6 +46,49 @@ def train(name: str, recipe: Recipe) -> Trained:
     return store.load(run.execute(name, recipe, _folder(recipe), progress=live))
 
 
+def shared(choice: str, name: str, **changes) -> TrainedShared:
+    """A trained network that many signals share; arguments as in `load_or_train`.
+
+    The network's own settings are changed one by one: network=dict(width=32).
+    """
+    if choice == "book":
+        return shared_training.load(name)
+    if choice == "train":
+        network = SHARED[name].network | changes.pop("network", {})
+        return train_shared(name, with_changes(SHARED[name], network=network, **changes))
+    folder, file = Path(choice).expanduser(), name + SUFFIX
+    places = (folder / file, folder / name / file) if folder.is_dir() else (folder,)
+    return shared_training.load(next((p for p in places if p.exists()), places[0]))
+
+
+def shared_trainings(
+    choice: str, name: str, count: int, resize: Sequence[float] = (), **changes
+) -> list[Callable[[], TrainedShared]]:
+    """Several trainings of a shared network: the first as `shared`, the others where needed.
+
+    Args:
+        choice, name, changes: as in `shared`.
+        count: how many.
+        resize: size, width and work as in `sharing.resized`, if choice is "train".
+    """
+    if choice != "train":
+        return sharing.trainings(shared(choice, name), train_shared, name, count)
+    changes |= sharing.resized(SHARED[name], *resize) if resize else {}
+    return sharing.trainings(shared(choice, name, **changes), train_shared, name, count)
+
+
+def train_shared(name: str, recipe: SharedRecipe) -> TrainedShared:
+    """A shared network trained now, its state kept in the run's folder."""
+    return _trained_shared(name, json.dumps(recipe.settings()))
+
+
+@cache  # every piece of a study asks for it
+def _trained_shared(name, settings):
+    recipe, live = SharedRecipe(**json.loads(settings)), report.running() is None
+    path = shared_training.execute(name, recipe, _folder(recipe), progress=live)
+    return shared_training.load(path)
+
+
 def snapshots(choice: str, name: str, **changes) -> dict[int, Trained]:
     """The snapshots of a run, {outer step: init}, the finished one last.
 
@@ -62,7 +108,7 @@ def snapshots(choice: str, name: str, **changes) -> dict[int, Trained]:
     return {**found, end.info["steps"]: end}
 
 
-def _folder(recipe: Recipe) -> Path:
+def _folder(recipe: Recipe | SharedRecipe) -> Path:
     """Where a chapter trains a recipe: a folder that goes with its settings."""
     settings = json.dumps(recipe.settings(), sort_keys=True)
     return report.folder() / "training" / hashlib.sha256(settings.encode()).hexdigest()[:12]

@@ -9,7 +9,7 @@ from learnit_utils import _files
 from learnit_utils._files import FileError
 
 ROOT = Path(__file__).parent
-FOLDERS = ("archives", "weights", "weights/snapshots", "results")
+FOLDERS = ("archives", "weights", "weights/snapshots", "weights/shared", "results")
 
 
 def manifest(folder: str) -> dict[str, dict]:

@@ -1,5 +1,7 @@
 """The inits of a chapter: from the book, a run or a path; and the command that trains them."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -8,9 +10,10 @@ from PIL import Image
 from learnit_utils import train
 from learnit_utils.book import inits
 from learnit_utils.book.cli import main
-from learnit_utils.experiments import flops, store
+from learnit_utils.experiments import flops, shared_training, store
 from learnit_utils.experiments.recipe import Recipe, with_changes
-from learnit_utils.experiments.registry import RECIPES
+from learnit_utils.experiments.registry import RECIPES, SHARED
+from learnit_utils.experiments.shared_training import SharedRecipe
 from learnit_utils.experiments.store import StoreError
 
 NET = dict(kind="siren", width=8, depth=2, omega0=10.0, channels=1)
@@ -148,3 +151,40 @@ def test_an_init_is_learned_from_a_folder(tmp_path, rng, monkeypatch, capsys):
         error = capsys.readouterr().err.splitlines()
         assert error[-1].startswith("learnit: ")
         assert told in error[-1]
+
+
+@pytest.mark.slow
+def test_a_chapter_obtains_shared_networks_and_their_other_seeds(tmp_path, monkeypatch):
+    net = dict(kind="codes", width=128, depth=2, code=2)
+    recipe = SharedRecipe(network=net, size=64, steps=100, batch=2, limit=4)
+    monkeypatch.setitem(SHARED, "tiny", recipe)
+    makes = inits.shared_trainings("train", "tiny", 2, (12, 8, 0.03), limit=3)
+    first, second = (make() for make in makes)
+    assert first.recipe == replace(
+        recipe, network=net | dict(width=8), size=12, steps=3, limit=3, seed=0
+    )
+    assert second.recipe == replace(first.recipe, seed=1)
+    assert makes[1]() is second  # trained once
+    assert not np.array_equal(first.parts.shared.net[0].w, second.parts.shared.net[0].w)
+    folders = [path.parent for path in (tmp_path / "runs/training").rglob("tiny.safetensors")]
+    (folder,) = (f for f in folders if same_start(f, first))
+    for choice in (folder, folder.parent, folder / "tiny.safetensors"):
+        same(inits.shared(str(choice), "tiny").parts, first.parts)
+    with pytest.raises(StoreError, match="shipped are"):
+        inits.shared(str(tmp_path), "tiny")
+
+
+def same_start(folder, trained):
+    return shared_training.load(folder / "tiny.safetensors").recipe == trained.recipe
+
+
+@pytest.mark.slow
+def test_the_command_trains_a_shared_network(tmp_path, monkeypatch, capsys):
+    net = dict(kind="codes", width=8, depth=2, code=2)
+    monkeypatch.setitem(SHARED, "tiny", SharedRecipe(network=net, size=12, steps=9, limit=20))
+    assert main(["train", "tiny", "--steps", "2", "--set", "network.width=6"]) == 0
+    trained = shared_training.load(tmp_path / "runs/tiny/tiny.safetensors")
+    assert (trained.recipe.steps, trained.network.spec["width"]) == (2, 6)
+    capsys.readouterr()
+    assert main(["train", "tiny", "--set", "colour=1"]) == 2
+    assert "expected NAME=VALUE, with NAME one of network.KEY, training" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from PIL import Image
 from learnit_utils import fields, forward, inner, tasks
 from learnit_utils.experiments import recipe as recipes
 from learnit_utils.experiments.recipe import Recipe, RecipeError, changed, functions, with_changes
-from learnit_utils.experiments.registry import FINDINGS, RECIPES
+from learnit_utils.experiments.registry import FINDINGS, RECIPES, SHARED
 from learnit_utils.signals.base import DataError
 
 TINY = Recipe(size=12, field=dict(kind="siren", width=8, depth=2, omega0=10.0, channels=1), steps=6)
@@ -149,7 +149,7 @@ def test_settings_are_json_and_make_the_recipe_again(name):
 
 def test_every_finding_is_about_a_recipe():
     for prefix, finding in FINDINGS.items():
-        assert any(name.startswith(prefix) for name in RECIPES), prefix
+        assert any(name.startswith(prefix) for name in RECIPES | SHARED), prefix
         assert finding.endswith(".")
 
 

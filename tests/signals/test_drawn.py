@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from learnit_utils.signals import base, phantoms, sdf, text
+from learnit_utils.signals import base, phantoms, sdf, shapes, text
 from learnit_utils.signals.base import DataError
 
-DRAWN = {"sdf": sdf, "text": text, "phantoms": phantoms}
+DRAWN = {"sdf": sdf, "text": text, "phantoms": phantoms, "shapes": shapes}
 
 
 @pytest.mark.parametrize("name", DRAWN)

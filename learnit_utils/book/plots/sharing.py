@@ -1,0 +1,221 @@
+"""One network for many signals: figures and rows of tables."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from learnit_utils.book import _drawing, figures
+from learnit_utils.book.plots.transfer import square
+from learnit_utils.evaluate import interval
+
+GRAY = "0.5"
+
+
+def gallery(rows: Mapping[str, Mapping[str, np.ndarray | None]], note: str = "") -> Figure:
+    """Pictures in named rows and columns, small enough for ten columns.
+
+    Args:
+        rows: name of a row -> name of a column -> picture (points, channels), or None for a gap.
+        note: what stands in a gap.
+    """
+    heads = list(next(iter(rows.values())))
+    size = 7.6 / (len(heads) + 0.6)
+    shape = (7.6, size * len(rows) + 0.4)
+    fig, axes = plt.subplots(len(rows), len(heads), figsize=shape, squeeze=False)
+    for number, (line, (name, pictures)) in enumerate(zip(axes, rows.items())):
+        for ax, (head, picture) in zip(line, pictures.items()):
+            ax.set_xticks([])
+            ax.set_yticks([])
+            for side in ax.spines.values():
+                side.set_visible(False)
+            if picture is None:
+                ax.text(0.5, 0.5, note, ha="center", va="center", fontsize=7)
+            else:
+                ax.imshow(square(np.clip(picture, 0, 1))[..., 0], cmap="gray", vmin=0, vmax=1)
+            if number == 0:
+                ax.set_title(head.replace(" ", "\n").replace("-", "-\n"), fontsize=7)
+        line[0].set_ylabel(name, fontsize=8)
+    return fig
+
+
+def by_step(curves: Mapping[str, np.ndarray], every: int, levels: Mapping[str, float]) -> Figure:
+    """PSNR against steps of every method, with levels that need no steps.
+
+    Args:
+        curves: method -> PSNR at steps 0, every, 2 every, ...; "random" is drawn gray.
+        every: steps between two entries.
+        levels: name -> PSNR.
+    """
+    fig, (ax,) = figures.panels([""], xlabel="gradient steps", ylabel="PSNR (dB)")
+    colours = iter(plt.rcParams["axes.prop_cycle"].by_key()["color"] * 2)
+    styles = iter(["-", "-", "--", "--", "-.", "-.", ":", ":"] * 2)
+    for name, values in curves.items():
+        look = dict(color=GRAY, lw=2.5) if name == "random" else dict(color=next(colours))
+        look |= {} if name == "random" else dict(ls=next(styles))
+        ax.plot(every * np.arange(len(values)), values, label=name, **look)
+    for name, level in levels.items():
+        ax.axhline(level, color=GRAY, ls=":", lw=1)
+        ax.annotate(name, (1, level), xycoords=("axes fraction", "data"), fontsize=7, ha="right")
+    figures.legend_under(fig, columns=4)
+    return fig
+
+
+def by_prior(found: Mapping[str, Mapping[float, float]], level: float) -> Figure:
+    """PSNR on what a fit did not see against the strength of the prior on the own part.
+
+    Args:
+        found: method -> prior -> PSNR; the prior 0 stands at the left edge.
+        level: PSNR of the mean training picture.
+    """
+    fig, (ax,) = figures.panels(
+        [""], xlabel="strength of the prior", ylabel="PSNR of the unseen half (dB)"
+    )
+    positive = sorted({p for of in found.values() for p in of if p > 0})
+    left = positive[0] / 10 if positive else 1e-6
+    for name, of in found.items():
+        pairs = sorted(of.items())
+        ax.plot([p or left for p, _ in pairs], [v for _, v in pairs], "o-", ms=4, label=name)
+    ax.axhline(level, color=GRAY, ls=":", label="mean training face")
+    ax.set_xscale("log")
+    ax.set_xticks([left, *positive], ["0", *(f"{p:g}" for p in positive)], minor=False)
+    ax.minorticks_off()
+    figures.legend_under(fig, columns=3)
+    return fig
+
+
+def between(paths: Mapping[str, Sequence[np.ndarray]], shares: Sequence[float]) -> Figure:
+    """What lies between two pictures, a row per way to go from one to the other."""
+    rows = {
+        name: {f"{share:g}": picture for share, picture in zip(shares, pictures)}
+        for name, pictures in paths.items()
+    }
+    return gallery(rows)
+
+
+def level_sets(
+    truth: Sequence[np.ndarray],
+    drawn: Mapping[str, Sequence[np.ndarray]],
+    seen: np.ndarray | None = None,
+    level: float = 0.5,
+) -> Figure:
+    """Curves of shapes, the true ones thin and dashed, a row for each method.
+
+    Args:
+        truth: values (points, 1) of every shape.
+        drawn: method -> values of every shape.
+        seen: (points,) of the first shape, true where a fit may look; drawn as dots in the first
+            panel.
+    """
+    fig, axes = plt.subplots(
+        len(drawn),
+        len(truth),
+        figsize=(7.6, 7.6 / len(truth) * len(drawn) + 0.2),
+        squeeze=False,
+    )
+    for number, (line, (name, shapes)) in enumerate(zip(axes, drawn.items())):
+        for n, (ax, real, values) in enumerate(zip(line, truth, shapes)):
+            ax.set_aspect("equal")
+            ax.set_xticks([])
+            ax.set_yticks([])
+            ax.invert_yaxis()
+            for side in ax.spines.values():
+                side.set_visible(True)
+            if seen is not None and number == 0:
+                rows, columns = np.nonzero(seen[n].reshape(square(real).shape[:2]))
+                ax.plot(columns, rows, ".", color=GRAY, ms=1, alpha=0.5)
+            ax.contour(square(real)[..., 0], [level], colors=[GRAY], linestyles="--", linewidths=1)
+            picture = square(values)[..., 0]
+            if picture.min() < level < picture.max():
+                ax.contour(picture, [level], colors="C0", linewidths=1.5)
+        line[0].set_ylabel(name, fontsize=8)
+    return fig
+
+
+def in_words(values: np.ndarray, owners: Sequence[str]) -> str:
+    """Mean and 95 % interval of PSNR (seeds, tasks) over owners of tasks; diverged fits counted."""
+    by_task = np.ma.masked_invalid(values).mean(axis=0)
+    good, lost = ~np.ma.getmaskarray(by_task), int((~np.isfinite(values)).sum())
+    if good.sum() < 2:
+        return f"{lost} diverged"
+    found = interval(by_task[good], [o for o, ok in zip(owners, good) if ok])
+    return f"{found.mean:.1f} ± {found.half:.1f}" + (f" ({lost} diverged)" if lost else "")
+
+
+def places() -> Figure:
+    """Where the shared part lives in each family, and where the signal's own part enters."""
+    boxes = {
+        "z": ("code " + r"$z$", 0, 0, "data"),
+        "fz": ("field " + r"$f(x, z)$", 1, 0, "weights"),
+        "T": ("picture " + r"$T$", 0, 1, "data"),
+        "h": ("hypernetwork", 1, 1, "weights"),
+        "th": ("weights " + r"$\theta$", 2, 1, "data"),
+        "t0": ("initialization " + r"$\theta_0$", 0, 2, "weights"),
+        "tk": ("weights " + r"$\theta_K$", 2, 2, "data"),
+    }
+    arrows = [("z", "fz", "shifts biases"), ("T", "h", "seen by"), ("h", "th", "writes")]
+    arrows += [("t0", "tk", r"$K$ steps on $T$")]
+    return _drawing.flow(boxes, arrows)
+
+
+def table_rows(
+    reach: Mapping[tuple[str, str], Mapping[int, np.ndarray]],
+    halves: Mapping[str, np.ndarray],
+    stored: Mapping[str, int],
+    owners: Mapping[str, Sequence[str]],
+    cap: int,
+) -> list[list[str]]:
+    """Rows of the table of methods.
+
+    Args:
+        reach: (method, class) -> steps -> PSNR (seeds, tasks); the first class at all steps, the
+            others at the last.
+        halves: method -> PSNR of the unseen half.
+        stored: method -> numbers stored for a signal.
+        owners: class -> whose the tasks are; "half" is one.
+        cap: the last number of steps.
+    """
+    kinds = list(dict.fromkeys(kind for _, kind in reach))
+    rows = []
+    for name, half in halves.items():
+        first = reach[name, kinds[0]]
+        line = [name, f"{stored[name]:,}"]
+        line += [in_words(values, owners[kinds[0]]) for values in first.values()]
+        line += [in_words(reach[name, kind][cap], owners[kind]) for kind in kinds[1:]]
+        rows.append([*line, in_words(half, owners["half"])])
+    return rows
+
+
+def plain_rows(
+    scores: Mapping[str, Mapping[str, np.ndarray]], owners: Mapping[str, Sequence[str]], gaps: int
+) -> list[list[str]]:
+    """Rows of methods without a network, with so many empty cells where others have steps.
+
+    Args:
+        scores: class -> method -> PSNR (tasks,).
+    """
+    rows = []
+    for name in next(iter(scores.values())):
+        count = name.split()[0] if name.endswith("components") else "1" if "gray" in name else "0"
+        cells = [
+            in_words(of[name][None], owners[kind]) if np.isfinite(of[name]).all() else ""
+            for kind, of in scores.items()
+        ]
+        rows.append([name, count, *[""] * gaps, *cells])
+    return rows
+
+
+def shape_rows(scored: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]) -> list[list[str]]:
+    """Rows of the table of curves: what is given -> method -> measures (seeds, tasks)."""
+    rows = []
+    for name in next(iter(scored.values())):
+        line = [name]
+        for of in scored.values():
+            chamfer = of[name]["chamfer"]
+            lost = int((~np.isfinite(chamfer)).sum())
+            near = np.nanmean(chamfer) if lost < chamfer.size else np.nan
+            line += [f"{near:.2f}" + (f" ({lost} lost)" if lost else "")]
+            line += [f"{of[name]['iou'].mean():.3f}"]
+        rows.append(line)
+    return rows
