@@ -16,7 +16,7 @@ from a recipe to a trained init, and from trained inits to a table; `book`, what
 there is a book. Beside them `shipped`: weights, archives and results that come with the package.
 
     forward/      pixels, tomography, reconstruct, cameras, rendering, photometric
-    signals/      faces, photos, text, sdf, phantoms, objects, landmarks, colmap, local,
+    signals/      faces, photos, text, sdf, phantoms, objects, landmarks, colmap, local, glyphs,
                   base, transforms (what they share)
     experiments/  recipe, registry, run, protocol, seeds, scores, content, store, exchange,
                   flops, memory (the machinery)
@@ -26,9 +26,10 @@ there is a book. Beside them `shipped`: weights, archives and results that come 
                   few_views, classical, scanner, strangers (tomography)
                   novel_views, studio, quadrature (objects)
                   photographs, places (landmarks)
+                  convolution, classifiers, episodes, few_shot, shifts, first_order (few shots)
     book/         results, report, inits, parameters, runner, cli, figures, diagrams, slider
     book/plots/   chapters, networks, spectral, meta, transfer, charts, kernel, tomography,
-                  protocol, renderings, photographs (a module per subject)
+                  protocol, renderings, photographs, convolution, few_shot (a module per subject)
 
 A room uses the mathematics and the rooms above it; nothing uses `book`.
 """

@@ -50,6 +50,7 @@ CELLS = {
 CELLS["06_ct"] += ["sweep-measured"]
 CELLS["07_simple_nerf"] += ["converge", "kept"]
 CELLS["08_phototourism"] += ["certify"]
+CELLS["10_few_shot"] = ["study", "measured", "shifts", "directions"]
 TOO_LONG = {"ct_sigma"}  # a fit of it is measured in tests/experiments/test_few_views.py
 pytestmark = pytest.mark.slow
 STUDIES = {name.removesuffix(".json") for name in shipped.manifest("results")}
@@ -297,6 +298,7 @@ DEPENDS = {
     "reach": ["omega0", "sigma", "tones.0.0", "n", "lr", "key"],
     "starts": ["init.theta.0.w", "lr", "steps", r"tasks\.each", "omega0", r"adapt\.steps"],
     "transfer": ["init.0.w", "lr", r"tasks\.each", "omega0", r"adapt\.steps"],
+    "few_shot": ["seed", "shots", "kernel", "outer_lr", "inner_steps", "init.0.w|init.theta.0.w"],
 }
 
 

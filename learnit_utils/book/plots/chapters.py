@@ -16,6 +16,7 @@ CHAPTERS = (  # text, column, row, kind of box
     ("8  A landmark\nin any light", 2, 2, "weights"),
     ("scoreboard\nwhat held", 2, 3, "data"),
 )
+BACKGROUND = (("10  Few-shot learning\nwhere the loops come from", 1, 4, "plain"),)
 QUESTIONS = (  # what leads from one to the next
     "what is fitted",
     "in what order",
@@ -32,4 +33,5 @@ QUESTIONS = (  # what leads from one to the next
 def map_of_chapters() -> Figure:
     """The chapters in their order, with the question that leads from each to the next."""
     boxes = {str(i): box for i, box in enumerate(CHAPTERS)}
+    boxes |= {f"background {i}": box for i, box in enumerate(BACKGROUND)}
     return _drawing.flow(boxes, [(str(i), str(i + 1), q) for i, q in enumerate(QUESTIONS)])
