@@ -32,7 +32,7 @@ def test_zeros_of_a_matrix_stay_blank():
 
 def test_accuracies_are_per_cent_with_their_intervals():
     found = {
-        (s, w, k): Interval(0.5 + k / 100, 0.01)
+        (s, w, k): Interval(50.0 + k, 1.0)
         for s in ("glyphs", "faces")
         for w in ("maml", "head")
         for k in (1, 5)

@@ -25,6 +25,11 @@ NAMES = {  # way -> what the page calls it
 }
 
 
+def shots(count: int) -> str:
+    """Words for a number of shots."""
+    return f"{count} shot{'s' * (count > 1)}"
+
+
 def episode(task: Tasks, shown: int = 3) -> Figure:
     """The support and some of the query of one episode, a column for each class.
 
@@ -60,7 +65,7 @@ def accuracies(found: Mapping[tuple[str, str, int], Interval], chance: float) ->
     """Accuracy of every way, a panel for each kind of signals.
 
     Args:
-        found: (signals, way, shots) -> share of right answers.
+        found: (signals, way, shots) -> right answers in per cent.
         chance: of a guess.
     """
     signals, ways, shots = (list(dict.fromkeys(key[i] for key in found)) for i in range(3))
@@ -68,11 +73,12 @@ def accuracies(found: Mapping[tuple[str, str, int], Interval], chance: float) ->
     fig, axes = plt.subplots(1, len(signals), figsize=(7.6, high), sharey=True, squeeze=False)
     for ax, kind in zip(axes[0], signals):
         for k, (shot, marker) in enumerate(zip(shots, "os")):
-            of = [found[kind, way, shot] for way in ways]
-            mean, half = (100 * np.array([getattr(i, p) for i in of]) for p in ("mean", "half"))
+            rows = [row for row, way in enumerate(ways) if (kind, way, shot) in found]
+            of = [found[kind, ways[row], shot] for row in rows]
+            mean, half = (np.array([getattr(i, p) for i in of]) for p in ("mean", "half"))
             look = dict(fmt=marker, color=f"C{k}", ls="", capsize=2)
             label = f"{shot} picture{'s' * (shot > 1)} of each class"
-            ax.errorbar(mean, range(len(ways)), xerr=half, label=label, **look)
+            ax.errorbar(mean, rows, xerr=half, label=label, **look)
         ax.axvline(100 * chance, color="0.5", ls=":", lw=1.2, label="chance")
         ax.set(title=kind, xlabel="right answers (%)", xlim=(15, 102))
         ax.set_yticks(range(len(ways)), [NAMES[way] for way in ways])
