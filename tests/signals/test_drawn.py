@@ -89,11 +89,12 @@ def test_every_font_has_every_character():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_glyph_that_is_not_moved_stands_in_the_middle(seed):
+    """To within a tenth of the side: a sheared box is not that of the sheared glyph."""
     for character in "AΩ8":
         u = glyphs.glyph(np.random.default_rng(seed), character, 40, 0.0)[..., 0]
         for axis in (0, 1):
             inked = np.flatnonzero(u.max(axis=axis) > 0.05)
-            assert abs((inked[0] + inked[-1]) / 2 - 19.5) <= 2.5
+            assert abs((inked[0] + inked[-1]) / 2 - 19.5) <= 4
 
 
 @pytest.mark.slow
