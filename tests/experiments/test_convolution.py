@@ -53,7 +53,8 @@ def test_sizes_and_counts_are_those_of_jax(shape):
     assert ours.shape == y.shape
 
 
-@settings(max_examples=25)
+@pytest.mark.slow
+@settings(max_examples=60)
 @given(shape=shapes, seed=st.integers(0, 2**31))
 def test_values_and_gradients_are_those_of_jax(shape, seed):
     assume(fits(shape))
@@ -68,6 +69,7 @@ def test_values_and_gradients_are_those_of_jax(shape, seed):
         np.testing.assert_allclose(a, b, atol=1e-3)
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(shape=shapes, seed=st.integers(0, 2**31))
 def test_the_matrix_is_the_convolution_and_its_transpose_the_way_back(shape, seed):

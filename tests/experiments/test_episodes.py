@@ -17,6 +17,7 @@ def numbered(kinds, each):
     return dataset(pictures, [f"class {k}/{i}" for k, i in pairs], split="train")
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     ways=st.integers(1, 6),

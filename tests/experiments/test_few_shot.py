@@ -20,6 +20,7 @@ TINY = Setting(
     size=12, widths=(4, 4), steps=4, episodes=16, validation=3, test=4, queries=2, test_queries=2
 )
 NET = TINY.network()
+pytestmark = pytest.mark.slow  # they compile a training each
 LOOPS = ("maml", "fomaml", "reptile", "anil", "maml_same", "prototypes")
 
 
@@ -127,7 +128,6 @@ def test_a_seed_decides_what_is_learned():
     assert (ravel_pytree(a)[0] != ravel_pytree(other)[0]).any()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", few_shot.WAYS)
 def test_every_way_is_chosen_on_validation_and_counts_answers(name):
     way = few_shot.WAYS[name]._replace(hows=few_shot.WAYS[name].hows[:2])
@@ -156,7 +156,6 @@ def test_test_episodes_are_seen_with_the_chosen_use_alone():
     assert found["correct"]["1"] == [TINY.ways * TINY.test_queries] * TINY.test
 
 
-@pytest.mark.slow
 @settings(max_examples=10)
 @given(c=st.floats(0.1, 2), steps=st.integers(1, 6), lr=st.floats(0.01, 0.3))
 def test_on_one_parabola_both_directions_are_parallel(c, steps, lr):

@@ -102,7 +102,8 @@ def directions(cosines: Mapping[str, Mapping[str, Sequence[float]]], steps: Sequ
             ax.plot(steps, values, marker=marker, label=name)
         ax.axhline(0, color="0.5", ls=":", lw=1)
         ax.set_xticks(list(steps))
-        ax.set_ylim(None, 1.03)
+    lowest = min(min(values) for lines in cosines.values() for values in lines.values())
+    axes[0].set_ylim(min(-0.05, lowest - 0.1), 1.05)
     figures.legend_under(fig, columns=2)
     return fig
 
