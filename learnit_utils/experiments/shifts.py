@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
-from learnit_utils import inner, outer, train
-from learnit_utils.experiments import classifiers
+from learnit_utils import inner, outer
 from learnit_utils.experiments.classifiers import Affine, Network, cross_entropy, standardised
 from learnit_utils.experiments.episodes import classes_of
 from learnit_utils.experiments.protocol import Pieces
@@ -108,7 +108,6 @@ def _accuracies(network, shifts, steps, outer_lr, seed):
 
 def _fitted(network, pictures, labels, steps, outer_lr, seed):
     """Weights after steps of Adam on minibatches: an outer loop without inner steps."""
-    key_init, key_train = jax.random.split(jax.random.key(seed))
     flat, rng = labels.ravel(), np.random.default_rng(seed)
     drawn = np.stack([rng.permutation(len(flat))[:BATCH] for _ in range(steps)])
     shared = jnp.asarray(pictures.reshape(-1, *pictures.shape[2:]))
@@ -119,12 +118,17 @@ def _fitted(network, pictures, labels, steps, outer_lr, seed):
         numbers, told = task.each
         return cross_entropy(network(theta, task.shared[numbers]), told)
 
-    grad = outer.maml(loss, inner.sgd(loss, 0, 0.0))
+    grad = outer.maml(loss, inner.sgd(loss, 0, 0.0), "vmap")
     optimizer = outer.adam(outer_lr, steps, decay="cosine")
-    start = network.init(key_init)
-    return train.run(grad, start, tasks, optimizer, steps, batch=1, key=key_train).init
 
+    @jax.jit  # step by step: within XLA's loops convolutions are slow on CPUs
+    def step(theta, state, task):
+        _, towards = grad(theta, task, jax.random.key(0)[None])
+        updates, state = optimizer.update(towards, state, theta)
+        return optax.apply_updates(theta, updates), state
 
-def agreeing(network: Network, theta: classifiers.Weights, x: np.ndarray, shift: int) -> float:
-    """How far logits move when pictures do: the largest difference."""
-    return float(jnp.abs(network(theta, moved(x, shift)) - network(theta, x)).max())
+    theta = network.init(jax.random.key(seed))
+    state = optimizer.init(theta)
+    for i in range(steps):
+        theta, state = step(theta, state, tasks.take(np.arange(i, i + 1)))
+    return theta
