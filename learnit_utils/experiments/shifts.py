@@ -68,26 +68,28 @@ def moved(pictures: np.ndarray, shift: int) -> np.ndarray:
 
 
 def by_shift(
-    pieces: Pieces, shifts: tuple[int, ...], steps: int, outer_lr: float, seeds: int
+    pieces: Pieces, shifts: tuple[int, ...], steps: int, more: int, outer_lr: float, seeds: int
 ) -> dict[str, np.ndarray]:
     """Network -> accuracy on unseen pictures of known characters: (seeds, shifts).
 
     Args:
         shifts: in pixels, each at most MARGIN.
         steps: of Adam, in which the networks learn centred glyphs.
+        more: so many times as many for the network without strides, which learns slowly.
         outer_lr: its step size.
     """
     found = {}
     for name, network in NETWORKS.items():
         about = dict(network=name, of="shift")
-        cost = steps * network.weight_count()
+        own = steps * more if network.stride == 1 and network.kind != "dense" else steps
+        cost = own * network.weight_count()
         found[name] = np.array(
             [
                 pieces.call(
                     STUDY,
                     about | dict(seed=seed),
                     _accuracies,
-                    *(network, shifts, steps, outer_lr, seed),
+                    *(network, shifts, own, outer_lr, seed),
                     cost=cost,
                 )
                 for seed in range(seeds)
