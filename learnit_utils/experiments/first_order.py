@@ -47,19 +47,30 @@ def in_episodes(
         starts: of "random" and "maml".
         steps: K.
     """
-    found = {}
-    for start in starts:
-        about = dict(of="directions in episodes", start=start)
-        args = (setting, how, start, tuple(steps))
-        found[start] = pieces.call(STUDY, about, _in_episodes, *args, cost=setting.steps)
-    return found
+    args = (setting, how, tuple(starts), tuple(steps))
+    about = dict(of="directions in episodes", signals=setting.signals)
+    found = pieces.call(STUDY, about, _in_episodes, *args, cost=setting.steps)
+    return {start: found[start] for start in starts}
 
 
-def _in_episodes(setting, how, start, steps):
+def _in_episodes(setting, how, starts, steps):
     tasks = few_shot.episodes_of(setting, "validation", setting.shots, 40)
-    theta = few_shot.learned(setting, start, how, 0)
-    both = [few_shot.loss_on(setting.network(), part) for part in ("query", "support")]
-    return [round(cosine(*both, theta, tasks, k, how.inner_lr), DIGITS) for k in steps]
+    query, support = (few_shot.loss_on(setting.network(), part) for part in ("query", "support"))
+    keys, found = evaluate.task_keys(tasks), {start: [] for start in starts}
+    for k in steps:
+        adapt = inner.sgd(support, k, how.inner_lr)
+
+        @jax.jit
+        def both(theta, adapt=adapt):
+            ways = (outer.maml(query, adapt, "scan"), outer.fomaml(query, adapt, "scan"))
+            towards = [way(theta, tasks, jax.random.clone(keys))[1] for way in ways]
+            a, b = (jax.flatten_util.ravel_pytree(d)[0] for d in towards)
+            return a @ b / (jnp.linalg.norm(a) * jnp.linalg.norm(b))
+
+        for start in starts:
+            theta = few_shot.learned(setting, start, how, 0)
+            found[start].append(round(float(both(theta)), DIGITS))
+    return found
 
 
 def on_fields(
