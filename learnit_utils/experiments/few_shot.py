@@ -1,9 +1,7 @@
 """Few-shot classification: ways to learn from many classes how to learn new ones from few pictures.
 
-What is learned: `learned(setting, kind, how, seed)`, by the functions of the core, `inner`, `outer`
-and `train`, unchanged; they take any loss. What is done with it in an episode: `WAYS`. Every way is
-tuned on episodes of validation classes and reported on episodes of test classes
-(`protocol.tuned_method`). Everything here is kept in the study "few_shot".
+`learned` learns by the functions of the core, unchanged; `WAYS` says what is done with it in an
+episode. All is tuned on validation classes and kept in the study "few_shot".
 """
 
 from collections.abc import Callable, Mapping
@@ -29,8 +27,7 @@ from learnit_utils.tasks import Loss, Tasks
 
 STUDY = "few_shot"
 PER_CLASS = 40  # pictures of a character
-# Persons of the ORL faces: those of the book's test, and eight, not four, to validate on, so that
-# five of them can be in an episode.
+# eight persons to validate on, so that five of them can be in an episode
 PEOPLE = {"train": range(1, 25), "validation": range(25, 33), "test": range(33, 41)}
 
 
@@ -80,13 +77,10 @@ def episodes_of(setting: Setting, part: str, shots: int, count: int, seed: int =
     return episodes.draw(pictures_of(setting)[part], setting.ways, shots, queries, count, rng)
 
 
-# --- losses ---------------------------------------------------------------------------------------
 def loss_on(predict: Callable, part: str) -> Loss:
-    """loss(theta, task, key) -> scalar: cross-entropy on a part of an episode.
+    """loss(theta, task, key) -> scalar: cross-entropy of predict(theta, pictures) -> logits.
 
-    Args:
-        predict: (theta, pictures) -> logits.
-        part: "support", "query" or "all".
+    On a part of an episode: "support", "query" or "all".
     """
 
     def loss(theta, task, key):
@@ -98,14 +92,11 @@ def loss_on(predict: Callable, part: str) -> Loss:
 
 
 def by_prototypes(vectors: Callable, metric: str = "euclidean") -> Callable:
-    """Logits of the query without a step: minus the distances to the classes' mean vectors.
+    """task -> logits (N Q, N) of the query: minus the distances to the classes' mean vectors.
 
     Args:
         vectors: pictures -> (pictures, features).
         metric: "euclidean", squared; or "cosine", of the vectors' angles.
-
-    Returns:
-        task -> (N Q, N).
 
     Source: Snell, Swersky and Zemel 2017, equations 1 and 2.
     """
@@ -138,20 +129,15 @@ HEAD_ONLY = optax.chain(SGD, optax.masked(optax.set_to_zero(), Weights(True, Fal
 
 
 def anil(loss: Loss, steps: int, lr: float) -> inner.Adapt:
-    """Inner steps on the head alone; the body's step sizes are 0.
-
-    Source: Raghu et al. 2020, ANIL: almost no inner loop.
-    """
+    """Inner steps on the head alone: the body's step sizes are 0 (Raghu et al. 2020)."""
     return inner.with_optimizer(loss, steps, HEAD_ONLY, lr=lr, keep_last=None)
 
 
 def direction(setting: Setting, kind: str, inner_lr: float, inner_steps: int) -> MetaGradient:
-    """What the outer loop follows.
+    """What the outer loop follows, with alpha and K where there is an inner loop.
 
-    Args:
-        kind: "maml", "fomaml", "reptile", "anil", "prototypes"; "maml_same", with the outer loss on
-            the support, too; or "transfer", plain classification of all training classes.
-        inner_lr, inner_steps: alpha and K, where there is an inner loop.
+    The kinds: "maml", "fomaml", "reptile", "anil", "prototypes"; "maml_same", with the outer loss
+    on the support, too; "transfer", plain classification of all training classes.
     """
     net = setting.network()
     support, query, every = (loss_on(net, part) for part in ("support", "query", "all"))
@@ -203,10 +189,7 @@ class How(NamedTuple):
 
 @lru_cache(maxsize=32)
 def learned(setting: Setting, kind: str, how: How, seed: int) -> Weights:
-    """Weights of a kind (see `direction`), or random ones for the kind "random".
-
-    A transfer network sees as many pictures in a step as the others do in their episodes.
-    """
+    """Weights of a kind (see `direction`), or "random" ones; all see as many pictures in a step."""
     key_init, key_train = jax.random.split(jax.random.key(seed))
     classes = len(episodes.classes_of(pictures_of(setting)["train"].names))
     net = setting.network(classes if kind == "transfer" else None)
@@ -223,8 +206,7 @@ def learned(setting: Setting, kind: str, how: How, seed: int) -> Weights:
     return run(batch=setting.batch, key=key_train).init
 
 
-# --- what is done with it in an episode -----------------------------------------------------------
-# A way: accuracies (episodes,) of episodes, by weights and a setting of the way's own.
+# --- what is done with it in an episode: accuracies (episodes,) -----------------------------------
 def _each(score: Callable, tasks: Tasks) -> np.ndarray:
     """score(task) of every task."""
 
@@ -293,7 +275,7 @@ def prototypes(setting: Setting, theta: Weights, tasks: Tasks, how: Mapping) -> 
 
 
 def nearest_picture(setting: Setting, theta: Any, tasks: Tasks, how: Mapping) -> np.ndarray:
-    """The label of the support picture with the nearest pixels; nothing is learned."""
+    """The label of the support picture with the nearest pixels."""
     del theta
 
     def logits(task):
@@ -350,7 +332,6 @@ WAYS = {
 }
 
 
-# --- measured -------------------------------------------------------------------------------------
 class Measured(NamedTuple):
     """What came of a way."""
 
@@ -374,12 +355,7 @@ def chosen_how(pieces: Pieces, setting: Setting, name: str, way: Way) -> tuple[H
 def measured(
     pieces: Pieces, setting: Setting, name: str, how: How, seeds: int, way: Way | None = None
 ) -> Measured:
-    """A way on test episodes, learned with several seeds; the first of them chooses the use.
-
-    Args:
-        name: a key of `WAYS`, and `way` what it stands for, unless that is another.
-        how: as chosen by `chosen_how`.
-    """
+    """A way on test episodes, learned with several seeds; the first of them chooses the use."""
     way = way or WAYS[name]
     about = dict(way=name, of="test", signals=setting.signals)
     cost = 1 if way.kind == "random" else setting.steps
