@@ -27,7 +27,6 @@ from learnit_utils.tasks import Loss, Tasks
 
 STUDY = "few_shot"
 PER_CLASS = 40  # pictures of a character
-# eight persons to validate on, so that five of them can be in an episode
 PEOPLE = {"train": range(1, 25), "validation": range(25, 33), "test": range(33, 41)}
 
 
@@ -124,7 +123,6 @@ def prototype_loss(network: Network) -> Loss:
     return loss
 
 
-# --- what is learned ------------------------------------------------------------------------------
 HEAD_ONLY = optax.chain(SGD, optax.masked(optax.set_to_zero(), Weights(True, False)))
 
 
@@ -206,7 +204,6 @@ def learned(setting: Setting, kind: str, how: How, seed: int) -> Weights:
     return run(batch=setting.batch, key=key_train).init
 
 
-# --- what is done with it in an episode: accuracies (episodes,) -----------------------------------
 def _each(score: Callable, tasks: Tasks) -> np.ndarray:
     """score(task) of every task."""
 
