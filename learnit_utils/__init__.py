@@ -16,8 +16,8 @@ from a recipe to a trained init, and from trained inits to a table; `book`, what
 there is a book. Beside them `shipped`: weights, archives and results that come with the package.
 
     forward/      pixels, tomography, reconstruct, cameras, rendering, photometric
-    signals/      faces, photos, text, sdf, phantoms, objects, landmarks, shapes, colmap, local,
-                  base, transforms (what they share)
+    signals/      faces, photos, text, sdf, phantoms, objects, landmarks, shapes, glyphs, colmap,
+                  local, base, transforms (what they share)
     experiments/  recipe, registry, run, protocol, seeds, scores, content, store, exchange,
                   flops, memory (the machinery)
                   fitting, propagation, differences, rate_distortion (one network, one signal)
@@ -28,11 +28,13 @@ there is a book. Beside them `shipped`: weights, archives and results that come 
                   photographs, places (landmarks)
                   shared_networks, shared_losses, shared_training, sharing, linear_codes,
                   contours, level_sets (one network, many signals)
+                  convolution, classifiers, episodes, few_shot, shifts, first_order (few shots)
                   descent, recurrent, learned_optimizer, optimizer_contest, sparse_codes
                   (optimizers, by hand and learned)
     book/         results, report, inits, parameters, runner, cli, figures, diagrams, slider
     book/plots/   chapters, networks, spectral, meta, transfer, charts, kernel, tomography,
-                  protocol, renderings, photographs, sharing, optimizers (a module per subject)
+                  protocol, renderings, photographs, sharing, convolution, few_shot, optimizers
+                  (a module per subject)
 
 A room uses the mathematics and the rooms above it; nothing uses `book`.
 """

@@ -50,6 +50,7 @@ CELLS = {
 CELLS["06_ct"] += ["sweep-measured"]
 CELLS["07_simple_nerf"] += ["converge", "kept"]
 CELLS["08_phototourism"] += ["certify"]
+CELLS["10_few_shot"] = ["study", "measured", "shifts", "directions"]
 CELLS["11_optimizers"] = ["load", "learn", "distances", "elsewhere", "cost"]
 CELLS["11_optimizers"] += ["dictionaries", "iterations"]
 TOO_LONG = {"ct_sigma"}  # a fit of it is measured in tests/experiments/test_few_views.py
@@ -302,6 +303,7 @@ DEPENDS = {
     "optimizers": [r"validation\.each", r"tests\.faces\.each", "caps.0", "lr", "omega0", "rescale"],
     "distances": ["begin", "distance", r"lrs\.0", "steps", "key"],
     "sparse_codes": [r"theta\.0\.w", "train", "share", "steps", "atoms", "key"],
+    "few_shot": ["seed", "shots", "kernel", "outer_lr", "inner_steps", "init.0.w|init.theta.0.w"],
 }
 
 

@@ -1,12 +1,12 @@
-"""The signal classes that are drawn from a seed: words, signed distance fields, phantoms."""
+"""The signal classes that are drawn from a seed: words, distance fields, phantoms, glyphs."""
 
 import numpy as np
 import pytest
 
-from learnit_utils.signals import base, phantoms, sdf, shapes, text
+from learnit_utils.signals import base, glyphs, phantoms, sdf, shapes, text
 from learnit_utils.signals.base import DataError
 
-DRAWN = {"sdf": sdf, "text": text, "phantoms": phantoms, "shapes": shapes}
+DRAWN = {"sdf": sdf, "text": text, "phantoms": phantoms, "shapes": shapes, "glyphs": glyphs}
 
 
 @pytest.mark.parametrize("name", DRAWN)
@@ -56,6 +56,45 @@ def test_every_font_is_there_and_draws():
     assert len(seen) == 60
     for font in text.FONTS:
         assert text._font(font, 20).getlength("word") > 20
+
+
+def test_no_character_stands_on_two_sides():
+    sides = {s: set(glyphs.alphabet(s)) for s in base.SPLITS}
+    assert {s: len(side) for s, side in sides.items()} == glyphs.SHARES
+    assert set.union(*sides.values()) == set(glyphs.CHARACTERS) == set(glyphs.alphabet("all"))
+    assert len(set(glyphs.CHARACTERS)) == len(glyphs.CHARACTERS) == sum(map(len, sides.values()))
+
+
+def test_every_glyph_is_its_character_and_nothing_is_cut_off():
+    count = len(glyphs.alphabet("all"))
+    for split in base.SPLITS:
+        known = glyphs.alphabet(split)
+        d = glyphs.load(split, size=32, limit=3 * len(known))
+        assert d.names == tuple(f"{c}/{i}" for i in range(3) for c in known)
+        edge = [d.arrays[:, [0, -1]].max(), d.arrays[:, :, [0, -1]].max()]
+        assert max(edge) < 0.5
+        count -= len(known)
+    assert count == 0
+
+
+def test_every_font_has_every_character():
+    """A font draws what it lacks as the same empty box."""
+    for name in glyphs.FONTS:
+        font = glyphs._font(name, 40)
+        lacking = bytes(font.getmask("\uffff"))
+        drawn = {c: bytes(font.getmask(c)) for c in glyphs.CHARACTERS}
+        assert lacking not in drawn.values()
+        assert len(set(drawn.values())) == len(drawn), name
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_glyph_that_is_not_moved_stands_in_the_middle(seed):
+    """To within a tenth of the side: a sheared box is not that of the sheared glyph."""
+    for character in "AΩ8":
+        u = glyphs.glyph(np.random.default_rng(seed), character, 40, 0.0)[..., 0]
+        for axis in (0, 1):
+            inked = np.flatnonzero(u.max(axis=axis) > 0.05)
+            assert abs((inked[0] + inked[-1]) / 2 - 19.5) <= 4
 
 
 @pytest.mark.slow

@@ -17,7 +17,8 @@ CHAPTERS = (  # text, column, row, kind of box
     ("scoreboard\nwhat held", 2, 3, "data"),
 )
 BACKGROUND = (  # in any order after chapter 3; the same form
-    ("11  Optimizers\nby hand, and learned", 0, 4, "plain"),
+    ("10  Few-shot learning\nwhere the loops come from", 1, 4, "plain"),
+    ("11  Optimizers\nby hand, and learned", 2, 4, "plain"),
 )
 QUESTIONS = (  # what leads from one to the next
     "what is fitted",
