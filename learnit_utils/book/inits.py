@@ -108,7 +108,7 @@ def snapshots(choice: str, name: str, **changes) -> dict[int, Trained]:
     return {**found, end.info["steps"]: end}
 
 
-def _folder(recipe: Recipe | SharedRecipe) -> Path:
+def _folder(recipe: Recipe) -> Path:
     """Where a chapter trains a recipe: a folder that goes with its settings."""
     settings = json.dumps(recipe.settings(), sort_keys=True)
     return report.folder() / "training" / hashlib.sha256(settings.encode()).hexdigest()[:12]
