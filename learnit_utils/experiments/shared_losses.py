@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from learnit_utils import inner, outer
 from learnit_utils.experiments.shared_networks import Parts, Shared
@@ -34,7 +35,13 @@ class Frame(NamedTuple):
 
 
 def seen_tasks(
-    pictures, x: jax.Array, mean: jax.Array, mask=None, *, unseen: bool = False, prior: float = 0.0
+    pictures: jax.Array | np.ndarray,
+    x: jax.Array,
+    mean: jax.Array,
+    mask: np.ndarray | None = None,
+    *,
+    unseen: bool = False,
+    prior: float = 0.0,
 ) -> Tasks:
     """Pictures as tasks of a shared network.
 

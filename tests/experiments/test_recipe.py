@@ -221,7 +221,7 @@ def test_options_go_to_the_class(folder):
     [
         (
             dict(signals="cats"),
-            "signals = 'cats': expected one of faces, landmarks, local, objects",
+            "signals = 'cats': expected one of faces, glyphs, landmarks, local, objects",
         ),
         (dict(signals="faces+cats"), "signals = 'cats': "),
         (dict(signals="base"), "signals = 'base': expected one of "),
