@@ -43,7 +43,7 @@ def _add_run(commands) -> None:
         allow_abbrev=False,
     )
     run.add_argument("chapter", help="a chapter's name, or `all`")
-    run.add_argument("--profile", default="book", help="book (the defaults), smoke, paper")
+    run.add_argument("--profile", default="book", help="book (the defaults), smoke, colab, paper")
     run.add_argument("--out", type=Path, default=Path("runs"), help="folder (default: runs)")
     run.add_argument("--jobs", type=int, help="chapters at a time (default: one per core)")
     run.add_argument("--cell-timeout", type=int, help="seconds a cell may take")
