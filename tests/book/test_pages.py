@@ -28,9 +28,6 @@ COLAB = ROOT / ".venv-colab"
 CONSTRAINTS = ROOT / "tests" / "constraints-colab.txt"
 PINNED = dict(line.split("==") for line in CONSTRAINTS.read_text().split() if "==" in line)
 CHAPTERS = [f"notebooks/{name}.html" for name in runner.chapters(ROOT)]
-SLIDING = [  # those that have sliders; the background chapters have none
-    page for page in CHAPTERS if "slider" in (ROOT / page).with_suffix(".ipynb").read_text("utf8")
-]
 PAGES = [  # chapters first: what is asked of every page and of chapters is asked of one visit
     *CHAPTERS,
     "book/intro.html",
@@ -259,11 +256,7 @@ def test_a_dark_chapter_shows_one_version_of_every_figure(dark):
     check_figures(dark, "dark")
 
 
-def test_every_chapter_outside_the_background_has_a_slider():
-    assert [page for page in CHAPTERS if page < "notebooks/09"] == SLIDING
-
-
-@on("light", SLIDING)
+@on("light", CHAPTERS)
 def test_sliders_move_with_keyboard_and_mouse(light):
     light.errors.clear()  # of axe, which looks for style sheets
     sliders = light.page.locator(".learnit-slider")
