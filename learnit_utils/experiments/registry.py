@@ -95,7 +95,7 @@ RECIPES = {
     "own": Recipe(**TUNED, signals="local"),
 }
 
-# Networks that many signals share: shared parts of one size, within a tenth.
+# Networks that many signals share, chapter 9: shared parts of one size, within a tenth.
 WIDE, SMALL = dict(width=128, depth=4), dict(width=64, depth=4)
 BILEVEL = dict(training="bilevel", batch=3, outer_lr=3e-4, steps=1500)
 SHAPES = dict(signals="shapes", own_lr=1e-2)

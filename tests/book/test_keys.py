@@ -50,6 +50,8 @@ CELLS = {
 CELLS["06_ct"] += ["sweep-measured"]
 CELLS["07_simple_nerf"] += ["converge", "kept"]
 CELLS["08_phototourism"] += ["certify"]
+CELLS["09_shared_networks"] = ["networks", "data", "methods", "measure", "shapes"]
+CELLS["09_shared_networks"] += ["shapes-measure"]
 CELLS["10_few_shot"] = ["study", "measured", "shifts", "directions"]
 CELLS["11_optimizers"] = ["load", "learn", "distances", "elsewhere", "cost"]
 CELLS["11_optimizers"] += ["dictionaries", "iterations"]
@@ -299,6 +301,7 @@ DEPENDS = {
     "contest": ["omega0", "sigma", "frequencies", "lr", "steps", "y"],
     "reach": ["omega0", "sigma", "tones.0.0", "n", "lr", "key"],
     "starts": ["init.theta.0.w", "lr", "steps", r"tasks\.each", "omega0", r"adapt\.steps"],
+    "sharing": ["lr", "step|steps|cap", r"tasks\.each\.\w+", "width", "prior", "code"],
     "transfer": ["init.0.w", "lr", r"tasks\.each", "omega0", r"adapt\.steps"],
     "optimizers": [r"validation\.each", r"tests\.faces\.each", "caps.0", "lr", "omega0", "rescale"],
     "distances": ["begin", "distance", r"lrs\.0", "steps", "key"],
