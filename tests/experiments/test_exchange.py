@@ -1,6 +1,7 @@
 """Published pickles: what is genuine is converted, what is hostile is refused and never runs."""
 
 import copyreg
+import gc
 import importlib.util
 import io
 import json
@@ -539,10 +540,14 @@ def refusal(tmp_path, data, name="params.pkl"):
     """The one line with which a file is refused, in no time and without a trace."""
     source, target = tmp_path / name, tmp_path / "out/start.safetensors"
     source.write_bytes(data)
-    started = time.process_time()
-    with pytest.raises(PickleError) as error:
-        exchange.convert(source, target, omega0=30.0)
-    assert time.process_time() - started < 1
+    gc.disable()  # a collection of what other tests left behind takes a second
+    try:
+        started = time.thread_time()
+        with pytest.raises(PickleError) as error:
+            exchange.convert(source, target, omega0=30.0)
+        assert time.thread_time() - started < 1
+    finally:
+        gc.enable()
     message = str(error.value)
     assert len(message.splitlines()) == 1
     assert len(message) < 400
