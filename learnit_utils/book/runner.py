@@ -32,6 +32,8 @@ ONE_THREAD = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
 }
+# A smoke run compiles for longer than it computes.
+QUICKLY_COMPILED = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 
 
 # --- what there is to run ---------------------------------------------------------------------
@@ -184,7 +186,9 @@ def execute(job: Job, on_cell: Callable[[int, int], None] = lambda done, total: 
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
     reached = Reached()
     try:
-        with _environment(ONE_THREAD if job.options.get("one_thread") else {}):
+        variables = ONE_THREAD if job.options.get("one_thread") else {}
+        variables = variables | (QUICKLY_COMPILED if job.profile == "smoke" else {})
+        with _environment(variables):
             _papermill(job, part, reached, on_cell)
         nb = json.loads(part.read_text("utf8"))
         nb["metadata"].pop("papermill", None)

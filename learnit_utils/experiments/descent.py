@@ -66,12 +66,14 @@ def gap(rule: Rule, transform: optax.GradientTransformation, gradients: jax.Arra
 
     Both are given the same gradients (steps, n), whatever the weights do.
     """
-    ours, theirs = as_optax(rule), transform
-    states, largest = [ours.init(gradients[0]), theirs.init(gradients[0])], 0.0
-    for g in gradients:
-        (a, states[0]), (b, states[1]) = ours.update(g, states[0]), theirs.update(g, states[1])
-        largest = max(largest, float(jnp.abs(-a - b).max()))
-    return largest
+    ours = as_optax(rule)
+
+    def step(states, g):
+        (a, mine), (b, other) = ours.update(g, states[0]), transform.update(g, states[1])
+        return (mine, other), jnp.abs(-a - b).max()
+
+    begin = (ours.init(gradients[0]), transform.init(gradients[0]))
+    return float(jax.lax.scan(step, begin, gradients)[1].max())
 
 
 # --- a ravine -----------------------------------------------------------------------------------

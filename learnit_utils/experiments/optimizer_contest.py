@@ -239,16 +239,16 @@ def learned_rules(
     seeds: int,
     outer_steps: int | None = None,
 ) -> Method:
-    """A rule of tuned settings, learned from several seeds.
+    """A rule of tuned settings, learned from several seeds; of one setting nothing is tuned.
 
     Args:
         options, few: as in `tune_rule`.
         outer_steps: of the learning; those of the options unless given.
     """
-    about = dict(by=name, of="tuning")
-    cost = LEARNING * len(options)
-    tuned = pieces.call(STUDY, about, tune_rule, lessons, tuple(options), few, cost=cost)
-    setting = Setting(**tuned["setting"])
+    about, cost, setting = dict(by=name, of="tuning"), LEARNING * len(options), options[0]
+    if len(options) > 1:
+        tuned = pieces.call(STUDY, about, tune_rule, lessons, tuple(options), few, cost=cost)
+        setting = Setting(**tuned["setting"])
     setting = setting._replace(outer_steps=outer_steps or setting.outer_steps)
     made_of = []
     for seed in range(seeds):
@@ -263,10 +263,10 @@ def learned_inits(
     pieces: Pieces, lessons: Lessons, name: str, options: Sequence[Recipe], few: int, seeds: int
 ) -> Method:
     """An init of a tuned recipe, learned from several seeds."""
-    about = dict(by=name, of="tuning")
-    cost = LEARNING * len(options)
-    tuned = pieces.call(STUDY, about, tune_init, lessons, tuple(options), few, cost=cost)
-    chosen = options[tuned["setting"]["number"]]
+    about, cost, chosen = dict(by=name, of="tuning"), LEARNING * len(options), options[0]
+    if len(options) > 1:
+        tuned = pieces.call(STUDY, about, tune_init, lessons, tuple(options), few, cost=cost)
+        chosen = options[tuned["setting"]["number"]]
     made_of = []
     for seed in range(seeds):
         about = dict(by=name, of="learning", seed=seed)

@@ -94,6 +94,12 @@ def between(paths: Mapping[str, Sequence[np.ndarray]], shares: Sequence[float]) 
     return gallery(rows)
 
 
+def abreast(pictures: Sequence[np.ndarray], gap: int = 2) -> np.ndarray:
+    """Pictures (points, 1) side by side, with white gaps of so many pixels: (side, width)."""
+    sides = [np.clip(square(picture)[..., 0], 0, 1) for picture in pictures]
+    return np.hstack([np.pad(s, ((0, 0), (0, gap)), constant_values=1) for s in sides])[:, :-gap]
+
+
 def level_sets(
     truth: Sequence[np.ndarray],
     drawn: Mapping[str, Sequence[np.ndarray]],
