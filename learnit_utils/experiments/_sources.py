@@ -1,7 +1,8 @@
 """The sources of the package: what a definition refers to, directly or not, and a digest of it all.
 
 Python's own parser reads the modules; comments and docstrings are left out. What is followed are
-names, attributes of modules, and imports of the form `from learnit_utils.x import y`.
+names, attributes of modules, and imports of the form `from learnit_utils.x import y`. Of a room, a
+package whose modules are found by walking over its `__path__`, those are followed that are named.
 """
 
 import ast
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = "learnit_utils"
+WALKED = "__path__"  # in the place of a definition: whatever the room has
 
 Names = frozenset[tuple[str, str]]  # (module, name) of definitions of the package
 
@@ -156,8 +158,8 @@ def _referred(module: str, nodes: Iterable[ast.AST]) -> Names:
     imports |= {k: v for node in nodes for k, v in _imports(node)}
     found: set[tuple[str, str]] = set()
     for used, attributes in attributes_in(nodes).items():
-        if used == "__path__":  # whoever walks over a room may use all that is in it
-            found |= _room(module)
+        if used == WALKED:
+            found.add((module, WALKED))
         elif used in here:
             found.add((module, used))
         elif used in imports:
@@ -165,7 +167,6 @@ def _referred(module: str, nodes: Iterable[ast.AST]) -> Names:
             taken = {what} if what else attributes
             found |= {(where, n) for n in taken if n is not None}
             found |= _whole(where) if None in taken else frozenset()
-            found |= _room(where) if "__path__" in taken else frozenset()
     return frozenset(found)
 
 
@@ -173,16 +174,9 @@ def _whole(module: str) -> Names:
     return frozenset((module, name) for name in definitions(module))
 
 
-def _room(module: str) -> Names:
-    """All definitions in the modules of a room."""
-    places = importlib.util.find_spec(module).submodule_search_locations or ()
-    files = sorted({p.stem for place in places for p in Path(place).glob("*.py")} - {"__init__"})
-    return frozenset().union(*(_whole(f"{module}.{name}") for name in files))
-
-
 @cache
-def source(module: str, name: str | None, own: ast.AST | None = None) -> str:
-    """Digest of a definition and all that it refers to.
+def reached(module: str, name: str | None, own: ast.AST | None = None) -> Names:
+    """A definition and all that it refers to; of a room that is walked over, (room, WALKED).
 
     Args:
         name: None for a whole module.
@@ -191,15 +185,83 @@ def source(module: str, name: str | None, own: ast.AST | None = None) -> str:
     todo = {(module, name)} if name else set(_whole(module))
     if own is not None and name not in definitions(module):
         todo |= _referred(module, [own])
-    seen: set[tuple[str, str]] = set()
+    return _closed(todo)
+
+
+def _closed(todo: Iterable[tuple[str, str]]) -> Names:
+    todo, seen = set(todo), set()
     while todo:
         here = todo.pop()
         seen.add(here)
         todo |= references(*here) - seen
-    return hashed(sorted([what, written(where, what)] for where, what in seen))
+    return frozenset(seen)
+
+
+@cache
+def source(module: str, name: str | None, own: ast.AST | None = None) -> str:
+    """Digest of a definition and all that it refers to; arguments as of `reached`."""
+    return _digest(reached(module, name, own))
+
+
+def _digest(names: Names) -> str:
+    return hashed(sorted([what, written(where, what)] for where, what in names))
 
 
 @cache
 def written(module: str, name: str) -> str:
     """Digest of a definition alone; of nothing, for a name that is handed on."""
     return hashed(plain(definitions(module).get(name, [])))
+
+
+# --- what is found by its name -------------------------------------------------------------------
+def members(names: Names, description: Any) -> list[list[str]]:
+    """The modules of rooms that definitions walk over and whose names occur: [module, digest].
+
+    A module has its own name and those under which it offers things: the keys of a dictionary whose
+    name, for example MODELS, is a text in the room itself. A name occurs as a text, alone or joined
+    to others by "+", in the definitions, in what they then refer to or in the description: a recipe
+    names its signal classes and its forward model.
+
+    Args:
+        description: JSON.
+    """
+    found: set[str] = set()
+    words, new = set(_names_in(description)), names
+    while new:
+        words |= {word for name in new for word in _words(*name)}
+        rooms = {where for where, what in names if what == WALKED}
+        named = {m for room in rooms for m, called in _room(room) if called & words} - found
+        found |= named
+        new = _closed(name for m in named for name in _whole(m)) - names
+        names |= new
+    return [[module, source(module, None)] for module in sorted(found)]
+
+
+def _names_in(description: Any) -> Iterator[str]:
+    if isinstance(description, str):
+        yield from description.split("+")
+    elif isinstance(description, list):
+        for part in description:
+            yield from _names_in(part)
+
+
+@cache
+def _words(module: str, name: str) -> frozenset[str]:
+    """The texts of a definition that may be names."""
+    nodes = (n for node in definitions(module).get(name, ()) for n in ast.walk(node))
+    return frozenset(_names_in([n.value for n in nodes if isinstance(n, ast.Constant)]))
+
+
+@cache
+def _room(room: str) -> list[tuple[str, frozenset[str]]]:
+    """The modules of a room, each with the names by which it may be asked for."""
+    places = importlib.util.find_spec(room).submodule_search_locations or ()
+    stems = sorted({p.stem for place in places for p in Path(place).glob("*.py")} - {"__init__"})
+    offers = frozenset().union(*(_words(room, name) for name in definitions(room)))
+    return [(f"{room}.{s}", frozenset({s}) | _keys(f"{room}.{s}", offers)) for s in stems]
+
+
+def _keys(module: str, dictionaries: frozenset[str]) -> frozenset[str]:
+    shown = [node for name in dictionaries for node in definitions(module).get(name, ())]
+    keys = [k for node in shown if isinstance(node.value, ast.Dict) for k in node.value.keys]
+    return frozenset(_names_in([k.value for k in keys if isinstance(k, ast.Constant)]))

@@ -5,8 +5,9 @@ cannot be taken for the result of another init, data set, setting or renderer. N
 hand. For a function of this package the source is that of its definition and of every definition of
 the package it refers to, directly or not, without comments and docstrings; for one of a notebook,
 its own source and the values of the globals it names. What a function closes over counts, too, and
-so do the methods of an argument's class. Other libraries count by the names of their functions;
-their versions belong in a manifest.
+so do the methods of an argument's class. Signal classes and forward models that are found by name
+count if their names occur in the arguments or in the sources. Other libraries count by the names of
+their functions; their versions belong in a manifest.
 """
 
 import ast
@@ -20,6 +21,7 @@ import linecache
 import sys
 import types
 from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,8 @@ import numpy as np
 
 from learnit_utils.experiments import _sources
 from learnit_utils.fields import KINDS, Field
+
+_REACHED: ContextVar[set] = ContextVar("definitions of the package that a digest has reached")
 
 
 def digest(*things: Any) -> str:
@@ -40,7 +44,20 @@ def digest(*things: Any) -> str:
     Raises:
         TypeError: something whose content is unknown.
     """
-    return _sources.hashed(_describe(things, ()))
+    reached: set[tuple[str, str]] = set()
+    token = _REACHED.set(reached)
+    try:
+        description = _describe(things, ())
+    finally:
+        _REACHED.reset(token)
+    found_by_name = _sources.members(frozenset(reached), description)
+    return _sources.hashed([description, found_by_name] if found_by_name else description)
+
+
+def _source(module: str, name: str | None, own: ast.AST | None = None) -> str:
+    """`_sources.source`; what it reaches is noted for the digest that is being made."""
+    _REACHED.get().update(_sources.reached(module, name, own))
+    return _sources.source(module, name, own)
 
 
 # --- values -----------------------------------------------------------------------------------
@@ -55,7 +72,7 @@ def _describe(x: Any, inside: tuple) -> Any:
     if isinstance(x, jax.Array | np.ndarray | np.generic):
         return _array(x, inside)
     if isinstance(x, Field) and x.spec is not None and x.spec.get("kind") in KINDS:
-        source = _sources.source(KINDS[x.spec["kind"]].__module__, x.spec["kind"])
+        source = _source(KINDS[x.spec["kind"]].__module__, x.spec["kind"])
         return ["field", _describe(dict(x.spec), inside), source]
     if isinstance(x, Mapping):
         return [
@@ -105,7 +122,7 @@ def _array(x, inside: tuple) -> list:
 def _type(cls: type, inside: tuple) -> Any:
     """A class: one of this package by its source, one of a notebook by its methods."""
     if _sources.in_package(cls.__module__):
-        return [_name(cls), _sources.source(cls.__module__, cls.__qualname__.partition(".")[0])]
+        return [_name(cls), _source(cls.__module__, cls.__qualname__.partition(".")[0])]
     if _in_library(cls.__module__):
         return ["class", _name(cls)]
     if id(cls) in inside:
@@ -155,7 +172,7 @@ def _function(f: types.FunctionType, inside: tuple) -> Any:
         return ["library", module, code.co_qualname, _sorted(closed.items())]
     own = _own_node(f)
     if _sources.in_package(module):
-        used = _sources.source(module, code.co_qualname.partition(".")[0], own)
+        used = _source(module, code.co_qualname.partition(".")[0], own)
     else:
         used = _sorted(_globals(f, own, inside).items())
     defaults = [_describe(v, inside) for v in (f.__defaults__, f.__kwdefaults__)]
@@ -231,7 +248,7 @@ def _module(name: str, taken: Iterable[str | None]) -> Any:
     """What is taken from a module; None for all of it."""
     if not _sources.in_package(name):
         return ["module", name]
-    return ["module", name, [[n, _sources.source(name, n)] for n in taken]]
+    return ["module", name, [[n, _source(name, n)] for n in taken]]
 
 
 @cache

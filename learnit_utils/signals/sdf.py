@@ -57,6 +57,18 @@ def _to_segment(points, a, b):
     return np.linalg.norm(points - (a + np.clip(t, 0, 1)[:, None] * along), axis=-1)
 
 
+def distances(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Signed distances to a random curve in picture sides: (size, size), pixel i at i / size."""
+    rows = np.arange(size) / size
+    return Curve(rng).distance(np.stack(np.meshgrid(rows, rows, indexing="ij"), -1))
+
+
+def picture(values: np.ndarray, gray: bool) -> np.ndarray:
+    """Values (size, size) in [0, 1], rounded, as a picture (size, size, 1 or 3), float32."""
+    u = (np.rint(LEVELS * values) / LEVELS).astype(np.float32)[..., None]
+    return u if gray else np.repeat(u, 3, axis=-1)
+
+
 def load(
     split: str = "train",
     *,
@@ -73,11 +85,8 @@ def load(
     """
 
     def draw(rng, part):
-        rows = np.arange(size) / size
-        d = Curve(rng).distance(np.stack(np.meshgrid(rows, rows, indexing="ij"), -1))
+        d = distances(rng, size)
         spread = d.max() - d.min()
-        u = (d - d.min()) / spread if spread > 0 else np.zeros_like(d)
-        u = (np.rint(LEVELS * u) / LEVELS).astype(np.float32)[..., None]
-        return u if gray else np.repeat(u, 3, axis=-1)
+        return picture((d - d.min()) / spread if spread > 0 else np.zeros_like(d), gray)
 
     return drawn_dataset(draw, split, size, seed, limit, "random curves")

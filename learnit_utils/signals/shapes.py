@@ -7,7 +7,7 @@ plus the distance in picture sides, so that the curve is the level 1/2 of every 
 import numpy as np
 
 from learnit_utils.signals.base import Dataset, drawn_dataset
-from learnit_utils.signals.sdf import LEVELS, Curve
+from learnit_utils.signals.sdf import distances, picture
 
 
 def load(
@@ -26,10 +26,6 @@ def load(
     """
 
     def draw(rng, part):
-        rows = np.arange(size) / size
-        d = Curve(rng).distance(np.stack(np.meshgrid(rows, rows, indexing="ij"), -1))
-        u = np.clip(0.5 + d, 0, 1)
-        u = (np.rint(LEVELS * u) / LEVELS).astype(np.float32)[..., None]
-        return u if gray else np.repeat(u, 3, axis=-1)
+        return picture(np.clip(0.5 + distances(rng, size), 0, 1), gray)
 
     return drawn_dataset(draw, split, size, seed, limit, "distances of random curves")

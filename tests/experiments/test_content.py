@@ -427,7 +427,7 @@ MODULES = {
 
 
         def walks(x):
-            return walked(x)
+            return walked(x, "twice")
 
 
         def pair(which):
@@ -532,13 +532,26 @@ MODULES = {
         import pkgutil
 
 
-        def walked(x):
+        def walked(x, name="first"):
+            found = {}
             for module in pkgutil.iter_modules(__path__):
-                x = importlib.import_module(f"{__name__}.{module.name}").f(x)
-            return x
+                here = importlib.import_module(f"{__name__}.{module.name}")
+                found |= {module.name: here.f, **getattr(here, "OFFERED", {})}
+            return found[name](x)
     """,
     "room/first": "def f(x):\n    return x\n",
-    "room/second": "def f(x):\n    return 2 * x\n",
+    "room/second": """
+        from madeup.room import walked
+
+
+        def f(x):
+            return 2 * walked(x, "third")
+
+
+        OFFERED = {"twice": f}
+    """,
+    "room/third": "def f(x):\n    return 3 * x\n",
+    "room/fourth": "def f(x):\n    return 4 * x\n",
 }
 
 
@@ -597,8 +610,10 @@ CHANGES = {
     "another of that module": ("outer", "settings.OTHER * x", "x * settings.OTHER", {"unrelated"}),
     "lazy": ("lazy", "return x", "return -x", {"late"}),
     "through a room": ("room/first", "return x", "return -x", {"through", "walks", "walked"}),
-    "found by walking": ("room/second", "2 * x", "3 * x", {"walks", "walked"}),
-    "the walk": ("room/__init__", ".f(x)", ".f(-x)", {"walks", "walked"}),
+    "found by what it offers": ("room/second", "2 * w", "3 * w", {"walks"}),
+    "named by what was found": ("room/third", "3 * x", "4 * x", {"walks"}),
+    "not named": ("room/fourth", "4 * x", "5 * x", set()),
+    "the walk": ("room/__init__", "[name](x)", "[name](-x)", {"walks", "walked"}),
     "a lambda": (
         "outer",
         "lambda x: x + 1",
@@ -627,6 +642,30 @@ def test_what_changes_in_the_package_changes_what_depends_on_it(madeup, change):
     module, old, new, expected = CHANGES[change]
     before, after = digests(madeup()), digests(madeup(module, old, new))
     assert {n for n in before if before[n] != after[n]} == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"), [("fourth", True), ("first+fourth", True), ("x", False)]
+)
+def test_what_an_argument_names_in_a_room_counts(madeup, name, counts):
+    things = ["x", {"signals": name}]
+    before = digest(madeup().walked, *things)
+    assert (digest(madeup("room/fourth", "4 * x", "5 * x").walked, *things) != before) == counts
+
+
+def test_a_recipe_depends_on_the_classes_and_the_forward_model_that_it_names():
+    def named(**settings):
+        room = recipe.Recipe.__module__
+        reached = _sources.reached(room, "Recipe") | _sources.reached(room, "functions")
+        found = _sources.members(reached, [*settings.values()])
+        return {module.removeprefix("learnit_utils.") for module, _ in found}
+
+    faces = named()
+    assert {"signals.faces", "forward.pixels"} <= faces
+    assert named(signals="faces+glyphs") - faces == {"signals.glyphs"}
+    assert "forward.tomography" in named(forward="tomography")
+    others = {"signals.glyphs", "signals.shapes", "signals.phantoms", "forward.tomography"}
+    assert not others & faces
 
 
 def test_nothing_changes_by_itself(madeup):
@@ -676,7 +715,7 @@ def test_a_curve_of_a_study_depends_on_all_that_makes_it():
     assert {"evaluate._progress", "evaluate.task_keys", "inner.Init", "tasks.Tasks"} <= found
     assert not any(name.startswith(("book.", "signals.", "train.")) for name in found)
     assert {"_sine.sine", "fields._network", "fields._HEADS"} <= reached(fields.siren)
-    assert {"signals.faces.load", "signals.base.dataset", "shipped.read"} <= reached(Recipe)
+    assert {"signals.base.dataset", "signals.__path__"} <= reached(Recipe)
 
 
 def test_a_changed_definition_changes_fields_losses_and_recipes(monkeypatch):
