@@ -13,6 +13,7 @@ import datetime
 import json
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -326,7 +327,7 @@ def ship(folder: str | Path, into: Path | None = None) -> Path:
     if not isinstance(keys, list) or not keys:
         raise ResultsError(f"{folder}: no pieces of a run there")
     entries = [_piece(folder / f"{str(key)[:32]}.json", key) for key in keys]
-    text = json.dumps(_packed(folder.name, entries), ensure_ascii=False) + "\n"
+    text = _text(_packed(folder.name, entries))
     into = into or shipped.ROOT / "results"
     seconds = sum(e["seconds"] or 0 for e in entries)
     _files.enter(into, f"{folder.name}.json", text.encode(), pieces=len(entries), seconds=seconds)
@@ -359,6 +360,14 @@ def _packed(study: str, entries: list[dict]) -> dict:
         about = {k: entry[k] for k in ("about", "value", "seconds")}
         pieces[entry["key"]] = about | dict(provenance=sources.index(text))
     return dict(study=study, provenance=[json.loads(t) for t in sources], pieces=pieces)
+
+
+def _text(packed: dict) -> str:
+    """As JSON without blanks, a piece in a line."""
+    dumped = partial(json.dumps, ensure_ascii=False, separators=(",", ":"))
+    head = dumped({k: v for k, v in packed.items() if k != "pieces"})
+    pieces = ",\n".join(f"{dumped(key)}:{dumped(piece)}" for key, piece in packed["pieces"].items())
+    return f'{head[:-1]},"pieces":{{\n{pieces}}}}}\n'
 
 
 def _unpacked(found: dict) -> dict:
