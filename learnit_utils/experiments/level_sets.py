@@ -17,7 +17,6 @@ from learnit_utils.experiments.protocol import DIGITS, Choice, Pieces, Study
 from learnit_utils.experiments.shared_networks import Shared
 from learnit_utils.experiments.shared_training import TrainedShared
 from learnit_utils.experiments.sharing import STUDY, Method, Trials, draw, psnr_of
-from learnit_utils.tasks import Tasks
 
 Measures = Mapping[str, np.ndarray]  # chamfer (pixels), iou, psnr -> (seeds, tasks)
 
@@ -35,17 +34,16 @@ def trials(load: Callable, validation: int, test: int, near: bool) -> Trials:
         arrays = load(split).arrays[:count]
         mask = shared_training.near(arrays) if near else None
         both.append(shared_training.as_seen(arrays, lessons, mask))
-    return Trials(*both, owners=())
+    return Trials(*both, owners=(), kind=f"curves, {'near them' if near else 'everywhere'}")
 
 
-def curves_of(
-    study: Study, choice: Choice, network: Shared, name: str = "method"
-) -> dict[str, np.ndarray]:
+def curves_of(study: Study, choice: Choice, network: Shared) -> dict[str, np.ndarray]:
     """How near the drawn curves of test shapes are after a choice: chamfer in pixels, iou, psnr.
 
     Returns:
         Name of the measure -> (seeds, tasks).
     """
+    name = sharing.name_in(study)
     seeds, problem, _ = study.contender(name)
     loss, how = problem.loss, (study.grid[choice.optimizer][0], choice.lr, choice.step)
     rows = [
@@ -69,12 +67,12 @@ def _curves(seed, loss, network, optimizer, lr, step, tasks):
 
 
 def own_curves(
-    first: TrainedShared, seeds: Sequence[Callable], tasks: Tasks, pieces: Pieces
+    first: TrainedShared, seeds: Sequence[Callable], given: Trials, pieces: Pieces
 ) -> dict[str, np.ndarray]:
     """`curves_of`, after the steps that a bilevel training learned; arguments as `own_steps`."""
-    about = dict(init=first.recipe.look, of="curves after its own steps")
+    about = dict(init=f"trained on {first.recipe.look}: {given.kind}", of="its own steps")
     rows = [
-        pieces.call(STUDY, about | dict(seed=n), _own_curves, seed, first.network, tasks)
+        pieces.call(STUDY, about | dict(seed=n), _own_curves, seed, first.network, given.test)
         for n, seed in enumerate(seeds)
     ]
     return {key: np.array([row[key] for row in rows], float) for key in rows[0]}
@@ -127,7 +125,7 @@ def compare(
         study = sharing.study(method, given.with_prior(best.prior), pieces, cap, every)
         found[name] = curves_of(study, best.choice, method.network)
     for name, makes in rated.items():
-        found[name] = own_curves(makes[0](), makes, given.test, pieces)
+        found[name] = own_curves(makes[0](), makes, given, pieces)
     return found
 
 

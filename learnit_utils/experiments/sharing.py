@@ -35,6 +35,7 @@ class Method(NamedTuple):
     seeds: Sequence[Callable[[], Parts] | Parts]  # trainings
     grid: Grid
     priors: Sequence[float] = (0.0,)  # strengths of the prior on the own part, to try
+    name: str = "method"
 
 
 class Trials(NamedTuple):
@@ -43,11 +44,13 @@ class Trials(NamedTuple):
     validation: Tasks
     test: Tasks
     owners: Sequence[str]  # whose each test task is
+    kind: str = "tasks"  # what they are, in words
 
     def with_prior(self, prior: float) -> "Trials":
         """The same tasks with another strength of the prior on the own part."""
         validation, test = (with_prior(part, prior) for part in (self.validation, self.test))
-        return self._replace(validation=validation, test=test)
+        kind = f"{self.kind}, prior {prior:g}"
+        return self._replace(validation=validation, test=test, kind=kind)
 
 
 def pictures_as_trials(
@@ -75,7 +78,7 @@ def pictures_as_trials(
             shared_training.as_seen(data.arrays[index], lessons, mask, unseen=mask is not None)
         )
         owners = transfer.owners(kind, [data.names[i] for i in index])
-    return Trials(*both, owners)
+    return Trials(*both, owners, kind if mask is None else f"parts of {kind}")
 
 
 class Reached(NamedTuple):
@@ -87,11 +90,11 @@ class Reached(NamedTuple):
 
 
 def study(method: Method, trials: Trials, pieces: Pieces, cap: int, every: int) -> Study:
-    """The study of one method, by the name "method", on some tasks."""
+    """The study of one method on some tasks; the init's name says which, see `name_in`."""
     return Study(
         STUDY,
         shared_training.problem(method.network),
-        {"method": list(method.seeds)},
+        {f"{method.name}: {trials.kind}": list(method.seeds)},
         method.grid,
         trials.validation,
         trials.test,
@@ -101,7 +104,18 @@ def study(method: Method, trials: Trials, pieces: Pieces, cap: int, every: int) 
     )
 
 
-def choice_at(study: Study, step: int, name: str = "method") -> Choice:
+def name_in(study: Study) -> str:
+    """The name of the only init of a study."""
+    (name,) = study.inits
+    return name
+
+
+def curves(study: Study) -> dict[tuple[str, float], np.ndarray]:
+    """(optimizer, step size) -> mean PSNR in dB on validation tasks, at every look."""
+    return {pair: study.curve(name_in(study), *pair)["psnr"] for pair in study.tried()}
+
+
+def choice_at(study: Study, step: int) -> Choice:
     """The best optimizer and step size on validation tasks after a number of steps.
 
     Raises:
@@ -110,8 +124,8 @@ def choice_at(study: Study, step: int, name: str = "method") -> Choice:
     if step % study.every or not 0 <= step <= study.cap:
         raise ValueError(f"step = {step}: expected a multiple of {study.every} up to {study.cap}")
     best = None
-    for optimizer, lr in study.tried():
-        value = study.curve(name, optimizer, lr)["psnr"][step // study.every]
+    for (optimizer, lr), values in curves(study).items():
+        value = values[step // study.every]
         if np.isfinite(value) and (best is None or value > best.value):
             lrs = study.grid[optimizer][1]
             edge = len(lrs) > 1 and lr in (min(lrs), max(lrs))
@@ -131,8 +145,9 @@ def reached(study: Study, steps: Sequence[int]) -> dict[int, Reached]:
 
 
 def _of_seeds(study: Study, choice: Choice) -> np.ndarray:
-    count = len(study.contender("method").seeds)
-    return np.stack([study.at("method", choice, seed)["psnr"] for seed in range(count)])
+    name = name_in(study)
+    count = len(study.contender(name).seeds)
+    return np.stack([study.at(name, choice, seed)["psnr"] for seed in range(count)])
 
 
 class Prior(NamedTuple):
@@ -145,7 +160,7 @@ class Prior(NamedTuple):
 def best_prior(method: Method, trials: Trials, pieces: Pieces, cap: int, every: int) -> Prior:
     """Choose the strength of the prior on validation tasks, and with it everything else."""
     studies = {p: study(method, trials.with_prior(p), pieces, cap, every) for p in method.priors}
-    choices = {p: one.choose_one("method") for p, one in studies.items()}
+    choices = {p: one.choose_one(name_in(one)) for p, one in studies.items()}
     best = max(choices, key=lambda p: choices[p].value)
     reach = Reached(choices[best], _of_seeds(studies[best], choices[best]), best)
     return Prior({p: choice.value for p, choice in choices.items()}, reach)
@@ -213,7 +228,7 @@ def methods_of(
             network = build("weights", **spec)
         grid, priors = on_codes if kind in ("codes", "encoder") else on_weights
         starts = [partial(trained_parts, make) for make in all_of]
-        found[name] = Method(network, starts, grid, (0.0, *priors))
+        found[name] = Method(network, starts, grid, (0.0, *priors), name)
     return found
 
 
@@ -232,7 +247,7 @@ def own_steps(
         seeds: () -> TrainedShared, each.
     """
     how = (shared_losses.judging(first.network), first.recipe)
-    about = dict(init=first.network.spec["kind"], of="its own steps")
+    about = dict(init=f"{first.network.spec['kind']}: {trials.kind}", of="its own steps")
     values = [
         pieces.call(STUDY, about | dict(seed=n), _own, seed, first.network, *how, trials.test)
         for n, seed in enumerate(seeds)

@@ -341,7 +341,7 @@ def test_a_shipped_file_that_was_changed_is_refused(tmp_path):
     ask("run")
     path = results.ship(tmp_path / "run/pieces/m")
     text = path.read_text("utf8")
-    path.write_text(text.replace('"text": "2"', '"text": "7"'))
+    path.write_text(text.replace('"text":"2"', '"text":"7"'))
     recached()
     for choice in ("book", "recertify"):
         with pytest.raises(_files.FileError, match="SHA-256"):

@@ -42,7 +42,7 @@ def test_what_is_reached_is_a_fit_of_the_field_by_the_choice():
     assert found[4].psnr.shape == (2, 3)
     for step, reach in found.items():
         assert reach.choice.step == step
-        best = max(study.curve("method", *pair)["psnr"][step // 2] for pair in study.tried())
+        best = max(values[step // 2] for values in sharing.curves(study).values())
         assert reach.choice.value == best
     choice = found[4].choice
     optimizer = method.grid[choice.optimizer][0]
@@ -68,7 +68,9 @@ def test_the_prior_is_the_one_that_is_best_on_validation():
     assert set(found.tried) == {0.0, 1.0}
     assert found.tried[found.best.prior] == found.best.choice.value == max(found.tried.values())
     study = sharing.study(method, given.with_prior(found.best.prior), Pieces(), 4, 2)
-    np.testing.assert_allclose(found.best.psnr[1], study.at("method", found.best.choice, 1)["psnr"])
+    again = study.at(sharing.name_in(study), found.best.choice, 1)["psnr"]
+    np.testing.assert_allclose(found.best.psnr[1], again)
+    assert sharing.name_in(study) == f"method: parts of shapes, prior {found.best.prior:g}"
 
 
 def test_an_overwhelming_prior_leaves_the_initialization_as_it_is():
