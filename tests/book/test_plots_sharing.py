@@ -80,3 +80,13 @@ def test_level_sets_and_ways_between_are_drawn():
     fig = plots.between({"pixels": [disc, disc], "code": [disc, disc]}, [0.0, 1.0])
     assert [ax.get_title() for ax in fig.axes[:2]] == ["0", "1"]
     assert plots.places().axes
+
+
+def test_pictures_abreast_have_white_gaps_between_them():
+    pictures = [RNG.random((16, 1)) for _ in range(3)]
+    row = plots.abreast([*pictures, 2 + pictures[0]], gap=3)
+    assert row.shape == (4, 4 * 4 + 3 * 3)
+    for n, picture in enumerate(pictures):
+        np.testing.assert_array_equal(row[:, 7 * n : 7 * n + 4], picture.reshape(4, 4))
+        assert (row[:, 7 * n + 4 : 7 * n + 7] == 1).all()
+    assert (row[:, -4:] == 1).all()  # cut off
