@@ -1,6 +1,6 @@
 """One network for many signals: figures and rows of tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -49,17 +49,22 @@ def by_step(curves: Mapping[str, np.ndarray], every: int, levels: Mapping[str, f
         levels: name -> PSNR.
     """
     fig, (ax,) = figures.panels([""], xlabel="gradient steps", ylabel="PSNR (dB)")
-    colours = iter(plt.rcParams["axes.prop_cycle"].by_key()["color"] * 2)
-    styles = iter(["-", "-", "--", "--", "-.", "-.", ":", ":"] * 2)
-    for name, values in curves.items():
-        look = dict(color=GRAY, lw=2.5) if name == "random" else dict(color=next(colours))
-        look |= {} if name == "random" else dict(ls=next(styles))
-        ax.plot(every * np.arange(len(values)), values, label=name, **look)
+    for name, look in _looks(curves).items():
+        ax.plot(every * np.arange(len(curves[name])), curves[name], label=name, **look)
     for name, level in levels.items():
         ax.axhline(level, color=GRAY, ls=":", lw=1)
-        ax.annotate(name, (1, level), xycoords=("axes fraction", "data"), fontsize=7, ha="right")
+        at = dict(xycoords=("axes fraction", "data"), xytext=(3, 0), textcoords="offset points")
+        ax.annotate(name, (1, level), fontsize=7, va="center", **at)
     figures.legend_under(fig, columns=4)
     return fig
+
+
+def _looks(names: Iterable[str]) -> dict[str, dict]:
+    """Colour and dashes of each method; the random initialization is a broad gray line."""
+    colours = iter(plt.rcParams["axes.prop_cycle"].by_key()["color"] * 3)
+    styles = iter(["-", "-", "--", "--", "-.", "-.", ":", ":"] * 3)
+    gray = dict(color=GRAY, lw=2.5)
+    return {n: gray if n == "random" else dict(color=next(colours), ls=next(styles)) for n in names}
 
 
 def by_prior(found: Mapping[str, Mapping[float, float]], level: float) -> Figure:
@@ -74,9 +79,10 @@ def by_prior(found: Mapping[str, Mapping[float, float]], level: float) -> Figure
     )
     positive = sorted({p for of in found.values() for p in of if p > 0})
     left = positive[0] / 10 if positive else 1e-6
-    for name, of in found.items():
-        pairs = sorted(of.items())
-        ax.plot([p or left for p, _ in pairs], [v for _, v in pairs], "o-", ms=4, label=name)
+    for name, look in _looks(found).items():
+        pairs = sorted(found[name].items())
+        at, values = [p or left for p, _ in pairs], [v for _, v in pairs]
+        ax.plot(at, values, marker="o", ms=4, label=name, **look)
     ax.axhline(level, color=GRAY, ls=":", label="mean training face")
     ax.set_xscale("log")
     ax.set_xticks([left, *positive], ["0", *(f"{p:g}" for p in positive)], minor=False)
