@@ -1,4 +1,4 @@
-"""Put the first figure of every chapter, as `make book` drew it, into the README's table.
+"""Put the teaser of every chapter, as `make book` drew it, into the README's table.
 
     make book && python tools/readme_figures.py
 
@@ -19,8 +19,9 @@ MARKS = "<!-- chapters -->\n", "<!-- end of chapters -->"
 
 
 def first_figure(notebook: dict) -> tuple[bytes, str]:
-    """The PNG of the first figure and the sentence that says what it shows."""
-    for cell in notebook["cells"]:
+    """The PNG of the teaser, else of the first figure, and the sentence that says what it shows."""
+    teasers = [c for c in notebook["cells"] if "teaser" in c["metadata"].get("tags", [])]
+    for cell in (*teasers, *notebook["cells"]):
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             if "image/png" in data:
