@@ -45,13 +45,21 @@ def test_rows_say_what_was_measured():
     ones = np.ones((2, 4))
     reach = {("MAML", kind): {2: 20 * ones, 50: 30 * ones} for kind in ("faces", "text")}
     owners = dict(faces=["a", "a", "b", "b"], text=list("abcd"), half=list("abcd"))
-    (row,) = plots.table_rows(reach, {"MAML": 15 * ones}, {"MAML": 33537}, owners, 50)
-    assert row == ["MAML", "33,537", "20.0 ± 0.0", "30.0 ± 0.0", "30.0 ± 0.0", "15.0 ± 0.0"]
+    (row,) = plots.table_rows(reach, {"MAML": 15 * ones}, {"MAML": (33537, 33537)}, owners, 50)
+    assert row == [
+        "MAML",
+        "33,537",
+        "33,537",
+        "20.0 ± 0.0",
+        "30.0 ± 0.0",
+        "30.0 ± 0.0",
+        "15.0 ± 0.0",
+    ]
     scores = {kind: {"64 components": 22 * ones[0], "own mean gray": ones[0]} for kind in owners}
     rows = plots.plain_rows(scores, owners, 2)
-    assert [row[:5] for row in rows] == [
-        ["64 components", "64", "", "", "22.0 ± 0.0"],
-        ["own mean gray", "1", "", "", "1.0 ± 0.0"],
+    assert [row[:6] for row in rows] == [
+        ["64 components", "", "64", "", "", "22.0 ± 0.0"],
+        ["own mean gray", "", "1", "", "", "1.0 ± 0.0"],
     ]
 
 

@@ -174,7 +174,7 @@ def places() -> Figure:
 def table_rows(
     reach: Mapping[tuple[str, str], Mapping[int, np.ndarray]],
     halves: Mapping[str, np.ndarray],
-    stored: Mapping[str, int],
+    sizes: Mapping[str, tuple[int, int]],
     owners: Mapping[str, Sequence[str]],
     cap: int,
 ) -> list[list[str]]:
@@ -184,7 +184,7 @@ def table_rows(
         reach: (method, class) -> steps -> PSNR (seeds, tasks); the first class at all steps, the
             others at the last.
         halves: method -> PSNR of the unseen half.
-        stored: method -> numbers stored for a signal.
+        sizes: method -> numbers shared, and numbers stored for a signal.
         owners: class -> whose the tasks are; "half" is one.
         cap: the last number of steps.
     """
@@ -192,7 +192,7 @@ def table_rows(
     rows = []
     for name, half in halves.items():
         first = reach[name, kinds[0]]
-        line = [name, f"{stored[name]:,}"]
+        line = [name, *(f"{count:,}" for count in sizes[name])]
         line += [in_words(values, owners[kinds[0]]) for values in first.values()]
         line += [in_words(reach[name, kind][cap], owners[kind]) for kind in kinds[1:]]
         rows.append([*line, in_words(half, owners["half"])])
@@ -214,7 +214,7 @@ def plain_rows(
             in_words(of[name][None], owners[kind]) if np.isfinite(of[name]).all() else ""
             for kind, of in scores.items()
         ]
-        rows.append([name, count, *[""] * gaps, *cells])
+        rows.append([name, "", count, *[""] * gaps, *cells])
     return rows
 
 
