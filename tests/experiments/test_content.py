@@ -68,11 +68,11 @@ def copied(x):
 
 
 def spelled(x):
-    """A text that tells any two values apart."""
+    """A text that tells any two values apart; a list is a tuple, as in JSON."""
     if isinstance(x, dict):
         return "dict" + spelled(sorted(spelled([k, v]) for k, v in x.items()))
     if isinstance(x, list | tuple):
-        return f"{type(x).__name__ if isinstance(x, tuple) else ''}[{','.join(map(spelled, x))}]"
+        return f"[{','.join(map(spelled, x))}]"
     if isinstance(x, np.ndarray):
         return f"{x.dtype}{x.shape}{x.tobytes().hex()}"
     return f"{type(x).__name__} {x!r}"

@@ -37,5 +37,5 @@ QUESTIONS = (  # what leads from one to the next
 def map_of_chapters() -> Figure:
     """The chapters in their order, with the question that leads from each to the next."""
     boxes = {str(i): box for i, box in enumerate(CHAPTERS)}
-    boxes |= {box[0].split()[0]: box for box in BACKGROUND}
+    boxes |= {f"background {i}": box for i, box in enumerate(BACKGROUND)}
     return _drawing.flow(boxes, [(str(i), str(i + 1), q) for i, q in enumerate(QUESTIONS)])
