@@ -17,7 +17,7 @@ CHAPTERS = (  # text, column, row, kind of box
     ("scoreboard\nwhat held", 2, 3, "data"),
 )
 BACKGROUND = (  # in any order after chapter 3; the same form
-    ("9  Shared networks\nwhere the shared part lives", 0, 4, "plain"),
+    ("9  Shared networks\nother ways to share", 0, 4, "plain"),
     ("10  Few-shot learning\nwhere the loops come from", 1, 4, "plain"),
     ("11  Optimizers\nby hand, and learned", 2, 4, "plain"),
 )
