@@ -118,8 +118,10 @@ def check(model: Path) -> None:
     for part in PARTS:
         if _file(model, part) is None:
             raise DataError(f"{model / part}{'.bin' if '.bin' in ends else '.txt'}: missing")
-    for part in PARTS if ends == {".bin"} else ():
-        _walk(model / f"{part}.bin", dict(zip(PARTS, (_camera, _image, _point)))[part])
+    entries = dict(cameras=_camera, images=_image, points3D=_point, rigs=_rig, frames=_frame)
+    for part, entry in entries.items() if ends == {".bin"} else ():
+        if (model / f"{part}.bin").is_file():  # COLMAP before 3.12 has no rigs and frames
+            _walk(model / f"{part}.bin", entry)
 
 
 def _walk(file: Path, entry: Callable[[Any, int], int]) -> None:
@@ -164,6 +166,17 @@ def _image(data, at: int) -> int:
 
 def _point(data, at: int) -> int:
     return at + 51 + 8 * struct.unpack_from("<Q", data, at + 43)[0]
+
+
+def _rig(data, at: int) -> int:
+    sensors, at = struct.unpack_from("<I", data, at + 4)[0], at + 8
+    for k in range(sensors):  # the first without a pose, which is the rig's
+        at += 8 if k == 0 else 9 + 56 * struct.unpack_from("<B", data, at + 8)[0]
+    return at
+
+
+def _frame(data, at: int) -> int:
+    return at + 68 + 16 * struct.unpack_from("<I", data, at + 64)[0]
 
 
 def read(model: Path) -> Any:

@@ -74,7 +74,11 @@ def _bounds(model, image, name: str) -> tuple[float, float]:
     seen = [p.point3D_id for p in image.points2D if p.has_point3D()]
     if len(seen) < 2:
         raise DataError(f"{name}: sees {len(seen)} points of the scene, too few for its bounds")
-    local = image.cam_from_world() * np.array([model.points3D[k].xyz for k in seen])
+    try:
+        points = np.array([model.points3D[k].xyz for k in seen])
+    except (KeyError, IndexError) as e:
+        raise DataError(f"{name}: sees point {e}, which the model does not have") from None
+    local = image.cam_from_world() * points
     ahead = local[local[:, 2] > 0]
     if len(ahead) < max(2, (1 - BEHIND) * len(seen)):
         behind = len(seen) - len(ahead)

@@ -191,12 +191,19 @@ def written(root, count=30):
     return root
 
 
+def corners():
+    """The corners of a picture, homogeneous."""
+    return np.array([[x, y, 1] for x in (0, WIDE) for y in (0, HIGH)])
+
+
 def test_the_arrays_are_the_cameras(place):
     data = landmarks.arrays(place, "all")
     assert data.names == tuple(f"{i:02}.png" for i in range(30))
     kinv, c2w = (np.load(place / f"{k}_mats.npy") for k in ("kinv", "c2w"))
     scale, bounds = landmarks.SCALE, np.load(place / "bds.npy")
-    np.testing.assert_allclose(data.views.bounds, scale * bounds, rtol=1e-5)
+    corner = [np.linalg.norm(corners() @ k.T, axis=-1).max() for k in kinv]  # its depth is 1
+    its = scale * bounds * [0.9, 1.2] * np.stack([np.ones(30), corner], -1)
+    np.testing.assert_allclose(data.views.bounds, its, rtol=1e-5)
     np.testing.assert_allclose(data.views.pose[:, :3, 3], scale * c2w[..., 3], rtol=1e-5)
     for i in range(30):
         cameras.check_poses(data.views.pose[i])
@@ -224,8 +231,9 @@ def test_rays_of_learnits_notebook_are_ours(place):
     np.testing.assert_allclose(again.views.intrinsics, data.views.intrinsics, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("split", "count"), [("test", 20), ("validation", 5), ("train", 5)])
-def test_learnits_split_goes_by_name(place, split, count):
+@pytest.mark.parametrize(("split", "count"), [("test", 20), ("validation", 5), ("train", 35)])
+def test_learnits_split_goes_by_name(tmp_path, split, count):
+    place = written(tmp_path, 60)
     first = dict(test=0, validation=20, train=25)[split]
     names = tuple(f"{i:02}.png" for i in range(first, first + count))
     assert landmarks.arrays(place, split).names == names
@@ -272,7 +280,7 @@ def test_broken_arrays_are_named(place):
     first = place / "images/00.png"
     picture = Image.open(first).copy()
     picture.resize((32, 24)).save(first)
-    with pytest.raises(DataError, match="32 x 24 pixels, its camera is for 64 x 48"):
+    with pytest.raises(DataError, match="32 x 24 pixels, its camera 64 x 48"):
         landmarks.arrays(place, "test")
     first.unlink()
     with pytest.raises(DataError, match="for 29 photographs"):
