@@ -2,9 +2,9 @@
 
 import mmap
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from functools import cache
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from learnit_utils.signals.base import DataError, hidden, picture_files
@@ -192,69 +192,3 @@ def read(model: Path) -> Any:
     except Exception as e:  # of many kinds: KeyError, IndexError, MemoryError, RuntimeError
         why = str(e).splitlines()[0] if str(e) else type(e).__name__
         raise DataError(f"{model}: not a sound model ({type(e).__name__}: {why:.160})") from None
-
-
-# --- its photographs ---------------------------------------------------------------------------
-class Files:
-    """The pictures of a folder by the names that models give them.
-
-    A name may have parts in front (images/x.jpg, C:\\place\\x.jpg), back-slashes, and another case
-    or suffix than the file. No file is found by two names: then it is that of the one which it
-    has exactly, or of none.
-    """
-
-    def __init__(self, folder: Path, names: Iterable[str]):
-        self.folder = folder
-        self.all = {_below(p, folder): p for p in picture_files(folder)}
-        self._loose: dict[str, list[str]] = {}
-        for name in self.all:
-            for key in {name.lower(), _stem(name)}:
-                self._loose.setdefault(key, []).append(name)
-        self._found = {name: self._of(name) for name in names}
-        self._names: dict[str, list[str]] = {}
-        for name, file in self._found.items():
-            self._names.setdefault(file, []).append(name)
-
-    def __getitem__(self, name: str) -> Path:
-        """The file of a name.
-
-        Raises:
-            DataError: missing, led out of the folder, or that of another name, too.
-        """
-        found = self._found[name]
-        if ".." in parts(name):
-            raise DataError(f"{self.folder}: {name!r:.60} leads out of its folder")
-        if found is None:
-            raise DataError(f"{self.folder / name}: missing")
-        others = [other for other in self._names[found] if other != name]
-        if others and "/".join(parts(name)) != found:
-            raise DataError(f"{name!r:.60} and {others[0]!r:.60}: one file, {self.all[found]}")
-        if not self.all[found].resolve().is_relative_to(self.folder.resolve()):
-            raise DataError(f"{self.folder}: {name!r:.60} leads out of its folder")
-        return self.all[found]
-
-    def _of(self, name: str) -> str | None:
-        """The file of a name, below the folder: as it is called, else as nearly."""
-        for key in _tails(name):
-            if key in self.all:
-                return key
-            for loose in (key.lower(), _stem(key)):
-                if len(near := self._loose.get(loose, ())) == 1:
-                    return near[0]
-        return None
-
-
-def parts(name: str) -> tuple[str, ...]:
-    """The parts of a path of POSIX or Windows, without drive, root and dots."""
-    path = PureWindowsPath(name) if "\\" in name else PurePosixPath(name)
-    return tuple(p for p in path.parts if p != path.anchor)
-
-
-def _tails(name: str) -> Iterator[str]:
-    its = parts(name)
-    return ("/".join(its[i:]) for i in range(len(its)))
-
-
-def _stem(name: str) -> str:
-    """A name without the suffix of a picture, in lower case, marked as such."""
-    return PurePosixPath(name).with_suffix("").as_posix().lower() + "/"

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from learnit_utils.signals import _sparse, landmarks, places
+from learnit_utils.signals import _names, _sparse, landmarks, places
 from learnit_utils.signals.base import (
     DataError,
     DataWarning,
@@ -95,7 +95,7 @@ class _Place:
         self.found = _sparse.find(root, images)
         self.model = _sparse.read(self.found.model)
         self.images = {im.name: im for im in self.model.images.values() if im.has_pose}
-        self.files = _sparse.Files(self.found.images, sorted(self.images))
+        self.files = _names.Files(self.found.images, sorted(self.images))
         self.middle, self.scale = np.zeros(3), 1.0
         there, sizes = [], []
         for name in sorted(self.images):
