@@ -2,10 +2,13 @@
 
 import mmap
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from learnit_utils.signals.base import DataError, hidden, picture_files
 
@@ -192,3 +195,52 @@ def read(model: Path) -> Any:
     except Exception as e:  # of many kinds: KeyError, IndexError, MemoryError, RuntimeError
         why = str(e).splitlines()[0] if str(e) else type(e).__name__
         raise DataError(f"{model}: not a sound model ({type(e).__name__}: {why:.160})") from None
+
+
+def undistorted(picture: np.ndarray, told: dict[str, Any], name: str) -> tuple[np.ndarray, tuple]:
+    """A picture as a pinhole camera would have taken it, without blank pixels, and its lens.
+
+    Args:
+        picture: (height, width, 3) uint8.
+        told: COLMAP's camera of it: model, width, height and params.
+        name: what errors call it.
+
+    Returns:
+        (height, width, 3) uint8 of another size, (fx, fy, cx, cy).
+
+    Raises:
+        DataError: a camera that COLMAP cannot undistort.
+    """
+    colmap = pycolmap()
+    with _told(name):
+        camera = colmap.Camera(told)
+        camera.rescale(picture.shape[1], picture.shape[0])
+        bitmap = colmap.Bitmap.from_array(np.ascontiguousarray(picture))
+        plain, lens = colmap.undistort_image(colmap.UndistortCameraOptions(), bitmap, camera)
+    return plain.to_array(), tuple(np.asarray(lens.params, np.float64))
+
+
+def plain_camera(told: dict[str, Any], name: str) -> tuple[tuple[int, int], tuple]:
+    """Width and height, and lens, that `undistorted` will give.
+
+    Raises:
+        DataError: as `undistorted`.
+    """
+    colmap = pycolmap()
+    with _told(name):
+        lens = colmap.undistort_camera(colmap.UndistortCameraOptions(), colmap.Camera(told))
+    return (lens.width, lens.height), tuple(np.asarray(lens.params, np.float64))
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as e:  # of many kinds
+        why = str(e).splitlines()[0] if str(e) else type(e).__name__
+        raise DataError(f"{name}: not undistorted ({why:.100})") from None
+
+
+def exists(root: Path) -> bool:
+    """Whether there is a model in a folder."""
+    return any(_models(root, place) for place in (*UNDISTORTED, *MAPPED))

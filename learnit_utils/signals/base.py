@@ -1,6 +1,7 @@
 """What every signal class shares: the Dataset, reading picture files safely, splitting."""
 
 import hashlib
+import json
 import warnings
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -97,6 +98,20 @@ def left_out(root: Path, skipped: dict[str, str]) -> str:
         f" (and {len(skipped) - 1} more; all in provenance['skipped'])" if len(skipped) > 1 else ""
     )
     return f"{root}: left out {why}{more}"
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        DataError: missing, or not JSON.
+    """
+    try:
+        return json.loads(path.read_text("utf8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: missing") from None
+    except (ValueError, RecursionError, OSError):
+        raise DataError(f"{path}: not JSON") from None
 
 
 def read_picture(

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from learnit_utils.signals import _names, _sparse, landmarks, places
+from learnit_utils.signals import _names, _sparse, landmarks, nerf, places
 from learnit_utils.signals.base import (
     DataError,
     DataWarning,
@@ -141,7 +141,9 @@ class _Place:
         file, (wide, high), pose, bounds = seen
         picture, camera = read_picture(file, str(file), upright=False), self._camera(name)
         if self.undistort and not _is_pinhole(camera):
-            picture, intrinsics = _undistorted(picture, camera, name)
+            plain = np.round(255 * picture).astype(np.uint8)
+            plain, intrinsics = _sparse.undistorted(plain, camera.todict(), name)
+            picture = plain.astype(np.float32) / 255
         else:
             sx, sy = wide / camera.width, high / camera.height
             intrinsics = places.scaled(_intrinsics(camera, name), sx, sy)
@@ -162,19 +164,6 @@ def _is_pinhole(camera) -> bool:
     except DataError:
         return False
     return True
-
-
-def _undistorted(picture: np.ndarray, camera, name: str) -> tuple[np.ndarray, tuple]:
-    """A picture as a pinhole camera would have taken it, without blank pixels, and its lens."""
-    colmap = _sparse.pycolmap()
-    try:
-        camera = colmap.Camera(camera.todict())
-        camera.rescale(picture.shape[1], picture.shape[0])
-        bitmap = colmap.Bitmap.from_array(np.round(255 * picture).astype(np.uint8))
-        plain, lens = colmap.undistort_image(colmap.UndistortCameraOptions(), bitmap, camera)
-    except Exception as e:  # as COLMAP has it
-        raise DataError(f"{name}: not undistorted ({str(e).splitlines()[0]:.100})") from None
-    return plain.to_array().astype(np.float32) / 255, _intrinsics(lens, name)
 
 
 def load(
@@ -238,7 +227,9 @@ def load_collection(
     on_error: str | None = None,
     **options,
 ) -> Photographs:
-    """Photographs of a folder, by learnit's arrays if it has them, else by COLMAP's model.
+    """Photographs of a folder: by learnit's arrays, by COLMAP's model, or by a transforms.json.
+
+    The first of these that it has; arrays and models tell where the scene begins and ends.
 
     Args:
         path: the folder.
@@ -247,10 +238,10 @@ def load_collection(
         part: "photographs"; or "others", which real light does not have: then every photograph
             stands for itself, with the axis that others have.
         on_error: as in `load`; unless given, what cannot be used is left out with a warning.
-        options: as in `load` and `landmarks.arrays`.
+        options: as in `load`, `landmarks.arrays` and `nerf.place`.
 
     Raises:
-        DataError: another part, or as `load` and `landmarks.arrays`.
+        DataError: another part, or as the readers.
     """
     del landmark
     if part not in landmarks.PARTS:
@@ -258,6 +249,8 @@ def load_collection(
     root, options = Path(path).expanduser(), options | dict(on_error=on_error or "skip")
     if (root / "bds.npy").exists():
         data = landmarks.arrays(path, split, **options)
+    elif nerf.has(root) and not _sparse.exists(root):
+        data = nerf.place(path, split, **options)
     else:
         data = load(path, split, **dict(scale=None) | options)
     if on_error is None:

@@ -67,7 +67,7 @@ def of_split(names: Sequence[str], split: str, lists: dict[str, str] | None) -> 
     if split == "all":
         return list(names)
     if lists is not None:
-        return [n for n in names if lists.get(Path(n).name) == split]
+        return [n for n in names if lists.get(n, lists.get(Path(n).name)) == split]
     few = len(names) < FEW
     test, held = (max(1, len(names) // k) for k in (5, 10)) if few else (20, 5)
     start, end = dict(test=(0, test), validation=(test, test + held), train=(test + held, None))[
@@ -115,7 +115,8 @@ def collected(
     """The photographs of a split, read one after the other.
 
     With on_error = "skip" what cannot be used is left out and noted in provenance["skipped"]. What
-    is seen at first sight is left out before the split is made, so that no side is empty.
+    is seen at first sight, or of few photographs all, is left out before the split is made, so
+    that no side is empty.
 
     Args:
         root: the folder, named in errors.
@@ -143,7 +144,9 @@ def collected(
 
     if asked.on_error == "skip":
         known = {n: seen for n in names if (seen := tried(look, n)) is not None}
-        names = list(known)
+        if len(names) < FEW:
+            names = [n for n in known if tried(read, n, known[n]) is not None]
+        names = [n for n in names if n in known]
     chosen = of_split(names, asked.split, table)
     if not chosen:
         why = f"; {left_out(root, skipped)}" if skipped else ""

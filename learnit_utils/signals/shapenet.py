@@ -4,11 +4,10 @@ An object is read, laid on white and made smaller before the next one is opened,
 needed is what is asked for and one picture.
 """
 
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from learnit_utils.signals.base import (
     DataError,
     check_request,
     left_out,
+    read_json,
     read_layers,
     spread,
 )
@@ -229,17 +229,3 @@ def _plain(folder: Path, name: str) -> Path | None:
 
 def _fill(store: tuple, k: int, pictures: np.ndarray, poses: np.ndarray) -> None:
     store[0][k], store[1][k] = pictures, poses
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        DataError: missing, or not JSON.
-    """
-    try:
-        return json.loads(path.read_text("utf8"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: missing") from None
-    except (ValueError, RecursionError, OSError):
-        raise DataError(f"{path}: not JSON") from None
