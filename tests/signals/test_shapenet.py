@@ -190,7 +190,6 @@ def test_the_memory_is_that_of_what_is_asked_for(tmp_path):
         tracemalloc.stop()
     asked = data.pictures.nbytes + data.poses.nbytes
     assert data.pictures.shape == (1080, 1, 16, 16, 3)
-    print(peak, asked, listed(ids))
     assert peak < 1.2 * asked + listed(ids), (peak, asked)
 
 
