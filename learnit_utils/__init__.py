@@ -17,7 +17,8 @@ there is a book. Beside them `shipped`: weights, archives and results that come 
 
     forward/      pixels, tomography, reconstruct, cameras, rendering, photometric
     signals/      faces, photos, text, sdf, phantoms, objects, landmarks, shapes, glyphs, local,
-                  colmap, nerf, shapenet (readers), base, places, transforms (what they share)
+                  colmap, nerf, shapenet (readers of folders)
+                  base, places, transforms (what they share)
     experiments/  recipe, registry, run, protocol, seeds, scores, content, store, exchange,
                   flops, memory (the machinery)
                   fitting, propagation, differences, rate_distortion (one network, one signal)

@@ -32,6 +32,7 @@ MODELS = {
     "OPENCV": (0, 1, 2, 3),
     "FULL_OPENCV": (0, 1, 2, 3),
 }
+FEATURES = (".jpg", ".jpeg", ".png")  # of pictures that cameras are found for
 CENTRED = 0.75  # nine tenths of the points lie within this of the origin, if the scale is found
 BEHIND = 0.1  # at most this part of the points that a photograph sees may lie behind its camera
 
@@ -272,17 +273,17 @@ def reconstruct(photographs: str | Path, out: str | Path) -> Path:
     """Find the cameras of a folder of photographs with COLMAP, and undistort them.
 
     Args:
-        photographs: .jpg or .png of one place, from many sides.
+        photographs: .jpg or .png of one place, from many sides; hidden ones are passed over.
         out: folder of the result; `load(out)` reads it.
 
     Returns:
-        out.
+        out. Photographs that do not fit to most are left out, with a warning.
 
     Raises:
         DataError: fewer than three photographs, an `out` that exists, or no two that fit together.
     """
     colmap, source, out = _sparse.pycolmap(), Path(photographs).expanduser(), Path(out).expanduser()
-    found = picture_files(source) if source.is_dir() else []
+    found = [p for p in picture_files(source) if p.suffix.lower() in FEATURES]
     if len(found) < 3:
         raise DataError(f"{source}: {len(found)} photographs (.jpg or .png), at least 3 are needed")
     if out.exists():
@@ -292,7 +293,8 @@ def reconstruct(photographs: str | Path, out: str | Path) -> Path:
     part.mkdir(parents=True)
     try:
         data = part / "database.db"
-        colmap.extract_features(data, source)
+        names = [p.relative_to(source).as_posix() for p in found]  # thumbnails are none
+        colmap.extract_features(data, source, image_names=names)
         colmap.match_exhaustive(data)
         models = colmap.incremental_mapping(data, source, part / "models")
         if not models:
@@ -300,8 +302,17 @@ def reconstruct(photographs: str | Path, out: str | Path) -> Path:
         largest = max(models, key=lambda k: models[k].num_reg_images())
         colmap.undistort_images(part / "dense", part / "models" / str(largest), source)
         part.rename(out)
+        _tell(source, len(found), [m.num_reg_images() for m in models.values()])
     except RuntimeError as e:
         raise DataError(f"{source}: {str(e).splitlines()[0]}") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return out
+
+
+def _tell(source: Path, count: int, models: list[int]) -> None:
+    """Say so if photographs are left out of the largest model."""
+    if (most := max(models)) < count:
+        several = f", the largest of {len(models)} models" if len(models) > 1 else ""
+        text = f"{source}: cameras of {most} of {count} photographs found{several}"
+        warnings.warn(text, DataWarning, stacklevel=3)

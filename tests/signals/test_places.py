@@ -436,3 +436,13 @@ def test_a_text_model_that_is_broken_is_one_line(place, how):
             colmap.load(place, "all", on_error=on_error)
         assert "\n" not in str(e.value)
         assert "place" in str(e.value) or ".png" in str(e.value)
+
+
+def test_what_colmap_leaves_out_is_told():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        colmap._tell(Path("x"), 8, [8])
+    with pytest.warns(
+        DataWarning, match="x: cameras of 5 of 8 photographs found, the largest of 2"
+    ):
+        colmap._tell(Path("x"), 8, [3, 5])
