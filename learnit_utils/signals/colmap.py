@@ -257,7 +257,9 @@ def load_collection(
     if on_error is None:
         _warn(root, data.provenance)
     if part == "others":
-        data = data._replace(views=View(*(leaf[:, None] for leaf in data.views)))
+        source = f"{data.provenance['source']}, each for itself"
+        views = View(*(leaf[:, None] for leaf in data.views))
+        data = data._replace(views=views, provenance=data.provenance | dict(source=source))
     return data
 
 

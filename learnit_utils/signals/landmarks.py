@@ -101,6 +101,7 @@ def load(
     if not all(of.values()):
         raise DataError(f"part = {part!r}: photographs to train on have no other views")
     flat = [o for n in names for o in of[n]]
+    about |= dict(source=f"built {landmark}, other views")
     found = gathered([_shipped(landmark, o, size) for o in flat], names, **about)
 
     by_light = (a.reshape(len(names), -1, *a.shape[1:]) for a in found.views)

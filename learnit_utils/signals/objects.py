@@ -26,7 +26,6 @@ from learnit_utils.signals.transforms import block_mean
 COLOUR_ONLY = True  # there are no gray versions
 KINDS = ("chairs", "lamps", "cars", "sofas")
 PARTS = ("support", "query", "both")
-HALVES = dict(support="", query=", held-out views", both=", all views")  # as the provenance says it
 
 
 class Objects(NamedTuple):
@@ -84,6 +83,12 @@ def on_white(layers: np.ndarray) -> np.ndarray:
     """(..., 4) uint8 laid on white: (..., 3) uint8."""
     colour, alpha = layers[..., :3].astype(np.uint32), layers[..., 3:].astype(np.uint32)
     return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def said(part: str, views: int | None) -> str:
+    """What the source of a provenance says of the views, so that no two parts have one name."""
+    which = dict(support="", query=", held-out views", both=", all views")[part]
+    return which if views is None else f"{which}, {views} of each"
 
 
 def smaller(pictures: np.ndarray, size: int) -> np.ndarray:
@@ -150,7 +155,7 @@ def load(
         angles = np.deg2rad(table["models"][name]["views"][which][:views])
         pictures.append(smaller(_sheet(kind, name)[which][:views], size))
         poses.append([np.asarray(cameras.orbit(*a, table["distance"])) for a in angles])
-    source = f"Sweet Home 3D {kind}, rendered" + HALVES[part]
+    source = f"Sweet Home 3D {kind}, rendered" + said(part, views)
     about = dict(source=source, licence="CC0-1.0 or CC-BY-3.0, by model", split=split)
     pictures, poses = np.stack(pictures), np.stack(poses).astype(np.float32)
     return gathered(pictures, poses, table["camera_angle_x"], table["radius"], names, **about)

@@ -115,7 +115,7 @@ def read(
         kept.append(name)
     if store is None:
         raise DataError(f"no usable object in split {split!r}: {left_out(root, skipped)}")
-    about = dict(source=f"learnit's ShapeNet, {kind}" + objects.HALVES[part], split=split)
+    about = dict(source=f"learnit's ShapeNet, {kind}" + objects.said(part, views), split=split)
     about |= dict(licence="ShapeNet's terms", skipped=skipped)
     arrays = (a[: len(kept)] for a in store)
     return objects.gathered(*arrays, one.fov_x, RADIUS, kept, **about)

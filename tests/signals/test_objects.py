@@ -103,6 +103,16 @@ def test_the_same_request_gives_the_same_data():
     assert whole.provenance["data_sha256"] != a.provenance["data_sha256"]
 
 
+def test_no_two_requests_have_one_name():
+    """A report notes a hash for every source, split and count; another hash has another name."""
+    asked = [dict(part=p, views=v) for p in objects.PARTS for v in (None, 1, 2, 30)]
+    found = [objects.load("test", size=8, limit=2, **how).provenance for how in asked]
+    by_hash = {}
+    for a in found:
+        by_hash.setdefault((a["source"], a["split"], a["count"]), set()).add(a["data_sha256"])
+    assert all(len(hashes) == 1 for hashes in by_hash.values())
+
+
 def test_smaller_pictures_are_means():
     large, small = (objects.load("validation", size=s, limit=1).pictures[0] for s in (128, 32))
     means = large.reshape(25, 32, 4, 32, 4, 3).mean(axis=(2, 4))
