@@ -36,7 +36,8 @@ class Frame(NamedTuple):
         value = self.told.get(key)
         if value is None:
             return default
-        if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not abs(value) < 1e30:
             raise DataError(f"{self.name}: {key} = {value!r:.60}: expected a finite number")
         return float(value)
 
@@ -47,7 +48,7 @@ class Frame(NamedTuple):
             DataError: a camera that is no perspective or fisheye one.
         """
         found = {k: v for k in DISTORTION if (v := self.number(k, 0.0))}
-        model = str(self.told.get("camera_model", "OPENCV")).upper()
+        model = str(self.told.get("camera_model") or "OPENCV").upper()
         if model.endswith("FISHEYE") or self.told.get("is_fisheye") is True:
             return found | dict(fisheye=1.0)
         if model not in PINHOLES:
@@ -187,7 +188,7 @@ def _frame(file: Path, i: int, row: Any, shared: dict, side: str) -> Frame:
         matrix = np.array(row["transform_matrix"], np.float64)
         pose[: len(matrix)] = matrix
         cameras.check_poses(pose, "transform_matrix")
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, OverflowError):
         raise DataError(f"{file}: frame {i}: file_path and transform_matrix are needed") from None
     except ValueError as e:
         told = str(e) if str(e).startswith("transform_matrix") else "transform_matrix: not 4 x 4"

@@ -198,7 +198,7 @@ def share_left(files: Sequence[Path], sizes: Sequence[tuple[float, float]]) -> f
             wide, high = picture_size(files[i])
         except DataError:
             continue
-        part = wide / sizes[i][0]
+        part = wide / max(sizes[i][0], 1)
         if abs(high - part * sizes[i][1]) < 1.5:
             parts.append(part)
     part = float(np.median(parts)) if parts else 1.0

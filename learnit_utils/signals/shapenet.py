@@ -141,7 +141,7 @@ def _listed(root: Path, kind: str, split: str) -> list[str]:
     if not names:
         raise DataError(f"{root}: no {kind} in split {split!r}")
     for name in names:
-        if name in ("", ".", "..") or re.search(r"[/\\\0]", name):
+        if name in ("", ".", "..") or re.search(r"[/\\\0]", name) or len(name) > 255:
             raise DataError(f"{file}: object {name!r:.60} leads out of its folder")
     return names
 
@@ -188,7 +188,7 @@ def _object(folder: Path) -> _Object:
         frames = [(str(f["file_path"]), f["transform_matrix"]) for f in table["frames"]]
         poses = np.array([matrix for _, matrix in frames], np.float64)
         cameras.check_poses(poses, f"{file}: transform_matrix")
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, OverflowError):
         raise DataError(f"{file}: camera_angle_x and frames are needed") from None
     except ValueError as e:
         text = str(e) if str(e).startswith(str(file)) else f"{file}: transform_matrix: {e}"
@@ -223,8 +223,11 @@ def _pictures(found: _Object, which: range, size: int) -> np.ndarray:
 def _plain(folder: Path, name: str) -> Path | None:
     """The file of a name where nothing is to be guessed."""
     file = folder / (name if name.lower().endswith(".png") else name + ".png")
-    safe = ".." not in name and file.resolve().is_relative_to(folder.resolve())
-    return file if safe and file.is_file() else None
+    try:
+        safe = ".." not in name and file.resolve().is_relative_to(folder.resolve())
+        return file if safe and file.is_file() else None
+    except (OSError, ValueError):  # no name of a file: too long, or with a zero in it
+        return None
 
 
 def _fill(store: tuple, k: int, pictures: np.ndarray, poses: np.ndarray) -> None:

@@ -9,7 +9,7 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from places_on_disk import picture
@@ -420,3 +420,45 @@ def test_requests_that_cannot_be_met_are_named(tmp_path, read, ask, says):
     written(tmp_path, LENS)
     with pytest.raises(DataError, match=says):
         read(tmp_path, **dict(size=32) | ask)
+
+
+# --- any JSON at all ----------------------------------------------------------------------------
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.just(10**400)
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["../x", "\ud800", "\0", "a" * 300, "images/0.png", "OPENCV", "C:\\x"])
+)
+JSON = st.recursive(SCALARS, lambda x: st.lists(x, max_size=4) | st.dictionaries(st.text(), x))
+KEYS = ["frames", "camera_angle_x", "aabb_scale", "scale", "offset", "train_filenames", *LENS]
+OWN = ["file_path", "transform_matrix", "fl_x", "w", "k1", "p2", "camera_model", "is_fisheye"]
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    root = tmp_path_factory.mktemp("scene")
+    written(root, LENS, poses=poses(5))
+    return root, json.loads((root / "transforms.json").read_text())
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), JSON), st.dictionaries(st.sampled_from(OWN), JSON))
+@settings(max_examples=60)
+def test_any_json_is_data_or_one_line(scene, shared, own):
+    root, table = scene
+    table = json.loads(json.dumps(table)) | shared
+    if isinstance(table["frames"], list) and table["frames"] and "frames" not in shared:
+        table["frames"][1] |= own
+    (root / "transforms.json").write_text(json.dumps(table))
+    for read in (nerf.place, nerf.single):
+        for on_error in ("raise", "skip"):
+            try:
+                data = read(root, "all", size=32, on_error=on_error)
+            except DataError as e:
+                one_line = "\n" not in str(e)
+                assert one_line, repr(e)  # noqa: PT017
+            else:
+                values = data.views if read is nerf.place else (data.poses, data.fov_x, data.radius)
+                assert all(np.isfinite(v).all() for v in values)

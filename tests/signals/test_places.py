@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from places_on_disk import HIGH, WIDE, facade, picture
@@ -446,3 +446,36 @@ def test_what_colmap_leaves_out_is_told():
         DataWarning, match="x: cameras of 5 of 8 photographs found, the largest of 2"
     ):
         colmap._tell(Path("x"), 8, [3, 5])
+
+
+@pytest.fixture(scope="module")
+def binary(tmp_path_factory):
+    """A small model in binary files, and their contents."""
+    root = tmp_path_factory.mktemp("binary")
+    facade(root, count=4, points=200)
+    folder = root / "sparse/0"
+    model = pycolmap.Reconstruction(str(folder))
+    for path in folder.iterdir():
+        path.unlink()
+    model.write(str(folder))
+    return root, {path: path.read_bytes() for path in folder.iterdir()}
+
+
+@given(st.integers(0, 4), st.lists(st.tuples(st.integers(0, 300), st.integers(0, 255)), max_size=4))
+@settings(max_examples=60)
+def test_a_model_with_other_bytes_is_data_or_one_line(binary, which, changes):
+    root, files = binary
+    for path, content in files.items():
+        path.write_bytes(content)
+    path = sorted(files)[which]
+    content = bytearray(files[path])
+    for at, value in changes:
+        content[at % len(content)] = value
+    path.write_bytes(bytes(content))
+    try:
+        data = colmap.load(root, "all", on_error="skip")
+    except DataError as e:
+        one_line = "\n" not in str(e)
+        assert one_line, repr(e)  # noqa: PT017
+    else:
+        assert all(np.isfinite(v).all() for v in data.views)

@@ -7,6 +7,8 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from learnit_utils.forward import cameras
@@ -202,3 +204,45 @@ def listed(ids):
     tracemalloc.stop()
     del kept
     return size
+
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.just(10**400)
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["../x", "\ud800", "\0", "a" * 300, "r_1", "./r_0.png", "/etc/passwd"])
+)
+JSON = st.recursive(SCALARS, lambda x: st.lists(x, max_size=4) | st.dictionaries(st.text(), x))
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory):
+    root = tmp_path_factory.mktemp("shapenet")
+    made(root)
+    return root, json.loads((first(root) / "transforms.json").read_text())
+
+
+@given(
+    st.dictionaries(st.sampled_from(["camera_angle_x", "frames"]), JSON),
+    st.dictionaries(st.sampled_from(["file_path", "transform_matrix"]), JSON),
+    st.dictionaries(st.sampled_from(["train", "test", "val"]), JSON),
+)
+@settings(max_examples=60)
+def test_any_json_is_data_or_one_line(collection, shared, own, sides):
+    root, table = collection
+    table = json.loads(json.dumps(table))
+    table["frames"][1] |= own
+    (first(root) / "transforms.json").write_text(json.dumps(table | shared))
+    text = json.dumps(dict(train=IDS, test=IDS[-1:]) | sides)
+    (root / "chair_splits.json").write_text(text)
+    for on_error in ("raise", "skip"):
+        try:
+            data = objects.shapenet(root, "all", size=8, on_error=on_error)
+        except DataError as e:
+            one_line = "\n" not in str(e)
+            assert one_line, repr(e)  # noqa: PT017
+        else:
+            assert np.isfinite(data.poses).all()
