@@ -88,6 +88,13 @@ def _bounds(model, image, name: str) -> tuple[float, float]:
     return float(0.9 * near), float(1.1 * far)
 
 
+def _name(image) -> str:
+    try:
+        return image.name
+    except UnicodeDecodeError:
+        return f"image {image.image_id}, whose name is not UTF-8"
+
+
 class _Place:
     """A COLMAP model with the files of its photographs."""
 
@@ -95,7 +102,7 @@ class _Place:
         self.root, self.undistort = root, undistort
         self.found = _sparse.find(root, images)
         self.model = _sparse.read(self.found.model)
-        self.images = {im.name: im for im in self.model.images.values() if im.has_pose}
+        self.images = {_name(im): im for im in self.model.images.values() if im.has_pose}
         self.files = _names.Files(self.found.images, sorted(self.images))
         self.middle, self.scale = np.zeros(3), 1.0
         there, sizes = [], []

@@ -412,6 +412,15 @@ def test_a_binary_model_that_is_broken_is_one_line(place, how):
     assert "\n" not in str(e.value)
 
 
+def test_a_name_of_another_encoding_is_left_out(binary):
+    root, files = binary
+    for path, content in files.items():
+        path.write_bytes(content.replace(b"000.png\0", b"\xe4\xf6\xfc.png\0"))
+    data = colmap.load(root, "all", on_error="skip")
+    assert data.names == ("001.png", "002.png", "003.png")
+    assert "not UTF-8" in next(iter(data.provenance["skipped"]))
+
+
 TEXTS = {
     "focal length 0": edited("cameras.txt", "60.0 60.0", "0 0"),
     "focal length below 0": edited("cameras.txt", "60.0 60.0", "-60 60"),
