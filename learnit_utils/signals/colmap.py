@@ -53,7 +53,8 @@ def _intrinsics(camera, name: str) -> tuple[float, float, float, float]:
 def _check_camera(camera, name: str) -> None:
     values = np.asarray(camera.params, np.float64)
     focal = values[list(camera.focal_length_idxs())]
-    if not np.isfinite(values).all() or (focal <= 0).any() or min(camera.width, camera.height) < 1:
+    sound = (np.abs(values) < places.LARGE).all() and (focal > 0).all()
+    if not sound or min(camera.width, camera.height) < 1:
         told = ", ".join(f"{v:g}" for v in values)
         raise DataError(f"{name}: its camera: {told}: expected finite, focal lengths > 0")
 
@@ -84,7 +85,8 @@ def _bounds(model, image, name: str) -> tuple[float, float]:
     if len(ahead) < max(2, (1 - BEHIND) * len(seen)):
         behind = len(seen) - len(ahead)
         raise DataError(f"{name}: {behind} of the {len(seen)} points it sees lie behind its camera")
-    near, far = np.quantile(np.linalg.norm(ahead, axis=1), [0.001, 0.999])
+    with np.errstate(all="ignore"):  # of coordinates that are no numbers; `places.check` finds them
+        near, far = np.quantile(np.linalg.norm(ahead, axis=1), [0.001, 0.999])
     return float(0.9 * near), float(1.1 * far)
 
 
@@ -126,9 +128,12 @@ class _Place:
             points = np.array([p.xyz for p in self.model.points3D.values()])
             if len(points) < 10:
                 raise DataError(f"{self.root}: {len(points)} points of the scene, too few")
-            self.middle = np.median(points, axis=0)
-            away = np.linalg.norm(points - self.middle, axis=1)
-            self.scale = CENTRED / np.quantile(away, 0.9)
+            with np.errstate(all="ignore"):
+                self.middle = np.median(points, axis=0)
+                away = np.linalg.norm(points - self.middle, axis=1)
+                self.scale = CENTRED / np.quantile(away, 0.9)
+            if not (np.isfinite(self.middle).all() and 0 < self.scale < np.inf):
+                raise DataError(f"{self.root}: points of the scene without a middle or an extent")
 
     def look(self, name: str) -> tuple:
         """File, size, pose and bounds of a photograph: what is seen without reading it."""

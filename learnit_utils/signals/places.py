@@ -16,6 +16,8 @@ from learnit_utils.signals.base import DataError, left_out, picture_size, spread
 SCALE = 0.05  # of learnit's poses
 FLIP = np.diag([1.0, -1.0, -1.0])  # from x right, y down, z ahead to the axes of `cameras`
 FEW = 50  # photographs: with fewer, a folder is split by parts
+LARGE = 1e9  # no focal length, position or bound is
+FAR_OFF = 1e4  # positions of float32 are exact to a thousandth of what is seen within so many times
 LOOKED_AT = 25  # photographs whose sizes tell by how much a folder of them is smaller
 
 
@@ -226,13 +228,17 @@ def check(pose: np.ndarray, bounds: tuple[float, float], name: str) -> None:
     except ValueError as e:
         raise DataError(str(e)) from None
     near, far = bounds
-    if not 0 <= near < far < np.inf:
+    if not 0 <= near < far < LARGE:
         raise DataError(f"{name}: bounds {near:g} to {far:g}: expected 0 <= near < far")
+    away = np.linalg.norm(pose[:3, 3])
+    if not away <= FAR_OFF * far:
+        told = f"{away:.3g} from the origin and sees {far:.3g} far"
+        raise DataError(f"{name}: its camera is {told}: too much for single precision, move it")
 
 
 def check_lens(intrinsics: tuple, name: str) -> None:
     """Raise DataError unless the focal lengths are positive and all four numbers finite."""
-    if not (np.isfinite(intrinsics).all() and min(intrinsics[:2]) > 0):
+    if not (np.abs(intrinsics) < LARGE).all() or min(intrinsics[:2]) <= 0:
         told = ", ".join(f"{v:g}" for v in intrinsics)
         raise DataError(f"{name}: fx, fy, cx, cy = {told}: expected finite, focal lengths > 0")
 

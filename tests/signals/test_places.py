@@ -313,6 +313,23 @@ def lone(root):
     tracks.write_text("\n".join(kept) + "\n")
 
 
+def georegistered(root):
+    """Coordinates of a map: half a metre is all that float32 tells apart."""
+    model = pycolmap.Reconstruction(str(root / "sparse/0"))
+    model.transform(pycolmap.Sim3d(1.0, pycolmap.Rotation3d(), np.array([4e5, 5e6, 100.0])))
+    model.write_text(str(root / "sparse/0"))
+
+
+def test_what_is_too_far_from_the_origin_is_refused_or_moved(place):
+    near = colmap.load(place, "all", scale=None)
+    georegistered(place)
+    with pytest.raises(DataError, match="too much for single precision"):
+        colmap.load(place, "all")
+    moved = colmap.load(place, "all", scale=None)
+    np.testing.assert_allclose(moved.views.pose, near.views.pose, atol=1e-4)
+    np.testing.assert_allclose(moved.views.bounds, near.views.bounds, rtol=1e-4)
+
+
 SKIPS = {
     "missing": (lambda root: first(root).unlink(), "missing"),
     "cut off": (
@@ -470,9 +487,12 @@ def binary(tmp_path_factory):
     return root, {path: path.read_bytes() for path in folder.iterdir()}
 
 
-@given(st.integers(0, 4), st.lists(st.tuples(st.integers(0, 300), st.integers(0, 255)), max_size=4))
+CHANGES = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 255)), max_size=4)
+
+
+@given(st.integers(0, 4), CHANGES, st.sampled_from([0.05, None]))
 @settings(max_examples=60)
-def test_a_model_with_other_bytes_is_data_or_one_line(binary, which, changes):
+def test_a_model_with_other_bytes_is_data_or_one_line(binary, which, changes, scale):
     root, files = binary
     for path, content in files.items():
         path.write_bytes(content)
@@ -482,7 +502,7 @@ def test_a_model_with_other_bytes_is_data_or_one_line(binary, which, changes):
         content[at % len(content)] = value
     path.write_bytes(bytes(content))
     try:
-        data = colmap.load(root, "all", on_error="skip")
+        data = colmap.load(root, "all", on_error="skip", scale=scale)
     except DataError as e:
         one_line = "\n" not in str(e)
         assert one_line, repr(e)  # noqa: PT017
