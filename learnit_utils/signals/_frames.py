@@ -122,13 +122,13 @@ class Scene(NamedTuple):
 
     def box(self) -> tuple[np.ndarray, float] | None:
         """Middle and half side of instant-ngp's box, if aabb_scale is told."""
-        if "aabb_scale" not in self.told:
+        if self.told.get("aabb_scale") is None:
             return None
         about = Frame(ONE, None, np.eye(4), self.told)
         scale, size = about.number("scale", NGP_SCALE), about.number("aabb_scale")
         try:
             offset = np.broadcast_to(np.asarray(self.told.get("offset", 0.5), float), 3)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise DataError(f"{self.root}: offset: expected three numbers") from None
         if not (scale > 0 and size > 0 and np.isfinite(offset).all()):
             told = f"aabb_scale = {size:g}, scale = {scale:g}, offset = {offset}"

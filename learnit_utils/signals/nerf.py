@@ -143,7 +143,7 @@ def _said(scene: _frames.Scene, bounds: tuple | None) -> str:
     """What bounds go by, for the provenance."""
     if bounds is not None:
         return "as given"
-    return "aabb_scale" if "aabb_scale" in scene.told else "the ball of all cameras"
+    return "the ball of all cameras" if scene.box() is None else "aabb_scale"
 
 
 def _picture(scene, name: str, file: Path, lens: tuple) -> tuple[np.ndarray, tuple]:
