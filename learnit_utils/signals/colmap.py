@@ -168,7 +168,9 @@ class _Place:
         model = "." if found.model == root else found.model.relative_to(root).as_posix()
         if found.others:
             model += f", the largest of {len(found.others) + 1}: {len(self.images)} photographs"
-        return dict(model=model, others=found.others, images=found.images.name, scale=self.scale)
+        about = dict(model=model, others=found.others, images=found.images.name, scale=self.scale)
+        bent = sum(self.undistort and not _is_pinhole(self._camera(n)) for n in self.images)
+        return about | (dict(undistorted=bent) if bent else {})
 
 
 def _is_pinhole(camera) -> bool:
@@ -238,6 +240,7 @@ def load_collection(
     landmark: str = "",
     part: str = "photographs",
     on_error: str | None = None,
+    undistort: bool | None = None,
     **options,
 ) -> Photographs:
     """Photographs of a folder: by learnit's arrays, by COLMAP's model, or by a transforms.json.
@@ -251,6 +254,7 @@ def load_collection(
         part: "photographs"; or "others", which real light does not have: then every photograph
             stands for itself, with the axis that others have.
         on_error: as in `load`; unless given, what cannot be used is left out with a warning.
+        undistort: as in `load`; unless given, distortion is taken out with a warning.
         options: as in `load`, `landmarks.arrays` and `nerf.place`.
 
     Raises:
@@ -260,14 +264,19 @@ def load_collection(
     if part not in landmarks.PARTS:
         raise DataError(f"part = {part!r:.60}: expected one of {', '.join(landmarks.PARTS)}")
     root, options = Path(path).expanduser(), options | dict(on_error=on_error or "skip")
+    lens = dict(undistort=undistort is None or undistort)
     if (root / "bds.npy").exists():
         data = landmarks.arrays(path, split, **options)
     elif nerf.has(root) and not _sparse.exists(root):
-        data = nerf.place(path, split, **options)
+        data = nerf.place(path, split, **lens | options)
     else:
-        data = load(path, split, **dict(scale=None) | options)
+        data = load(path, split, **dict(scale=None) | lens | options)
+    about = data.provenance
     if on_error is None:
-        _warn(root, data.provenance)
+        _warn(root, about)
+    if undistort is None and about.get("undistorted"):
+        text = f"{root}: distortion taken out of {about['undistorted']} photographs"
+        warnings.warn(text, DataWarning, stacklevel=2)
     if part == "others":
         source = f"{data.provenance['source']}, each for itself"
         views = View(*(leaf[:, None] for leaf in data.views))

@@ -5,6 +5,7 @@ from all sides. Poses are as `forward.cameras` has them. Both move the point tha
 at to the origin and scale their distances, unless a scale is given.
 """
 
+import contextlib
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -120,7 +121,7 @@ def place(
         return *places.smaller(picture, lens, size), pose, ends
 
     about = dict(source=f"transforms.json of {scene.root.name}", licence="of the photographs")
-    about |= dict(scale=space.scale, bounds=_said(scene, bounds))
+    about |= dict(scale=space.scale, bounds=_said(scene, bounds)) | _bent(scene, undistort)
     asked = places.Asked(split, limit, on_error)
     names = sorted(scene.frames)
     return places.collected(scene.root, names, asked, look, read, scene.sides(), **about)
@@ -137,6 +138,15 @@ def _bounds(scene: _frames.Scene, space: _Space, pose: np.ndarray) -> tuple[floa
         radius, away = space.away.max(), np.linalg.norm(at - space.middle)
         near, far = away - radius, away + radius
     return max(float(near), NEAREST * float(np.median(space.away))), float(far)
+
+
+def _bent(scene: _frames.Scene, undistort: bool) -> dict[str, int]:
+    """How many lenses are undistorted, for the provenance."""
+    bent = 0
+    for frame in scene.frames.values() if undistort else ():
+        with contextlib.suppress(DataError):
+            bent += bool(frame.distortion())
+    return dict(undistorted=bent) if bent else {}
 
 
 def _said(scene: _frames.Scene, bounds: tuple | None) -> str:
@@ -224,6 +234,7 @@ def single(
     ball = _radius(scene, space, radius) * space.scale
     about: dict[str, Any] = dict(source=f"transforms.json of {scene.root.name}, one object")
     about |= dict(licence="of the photographs", split=split, scale=space.scale, skipped=skipped)
+    about |= _bent(scene, undistort)
     arrays = np.stack(pictures)[None], np.stack(poses).astype(np.float32)[None]
     fov_x = float(2 * np.arctan(half))
     return objects.gathered(*arrays, fov_x, ball, (scene.root.resolve().name,), **about)

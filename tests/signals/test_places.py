@@ -276,6 +276,18 @@ def test_distorted_photographs_are_undistorted_when_asked(tmp_path, model, more,
     assert np.abs(got - want)[2:-2, 2:-2].max() < 0.05
 
 
+def test_a_chapters_folder_is_undistorted_and_told(place):
+    camera = place / "sparse/0/cameras.txt"
+    camera.write_text(f"1 SIMPLE_RADIAL {WIDE} {HIGH} 60 32 24 0.05\n")
+    with pytest.warns(DataWarning, match="distortion taken out of 12 photographs"):
+        data = colmap.load_collection(place, "all")
+    asked = colmap.load(place, "all", undistort=True, scale=None)
+    assert data.provenance == asked.provenance
+    assert asked.provenance["undistorted"] == COUNT
+    with pytest.raises(DataError, match="SIMPLE_RADIAL distorts; undistort=True takes it out"):
+        colmap.load_collection(place, "all", undistort=False)
+
+
 def wave(x, y):
     return 0.5 + 0.2 * np.sin(9 * x) + 0.2 * np.cos(8 * y)
 
