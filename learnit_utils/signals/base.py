@@ -3,6 +3,7 @@
 import hashlib
 import json
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -98,6 +99,12 @@ def left_out(root: Path, skipped: dict[str, str]) -> str:
         f" (and {len(skipped) - 1} more; all in provenance['skipped'])" if len(skipped) > 1 else ""
     )
     return f"{root}: left out {why}{more}"
+
+
+@cache
+def tell(text: str) -> None:
+    """Warn of what was done that nobody asked for, once."""
+    warnings.warn(text, DataWarning, stacklevel=3)
 
 
 def read_json(path: Path) -> Any:

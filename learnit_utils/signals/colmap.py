@@ -6,7 +6,6 @@ of its camera is another number, and may be shared.
 
 import contextlib
 import shutil
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,11 @@ import numpy as np
 from learnit_utils.signals import _names, _sparse, landmarks, nerf, places
 from learnit_utils.signals.base import (
     DataError,
-    DataWarning,
     check_request,
     left_out,
     picture_files,
     read_picture,
+    tell,
 )
 from learnit_utils.signals.places import FLIP, SCALE, Photographs, View
 
@@ -275,8 +274,7 @@ def load_collection(
     if on_error is None:
         _warn(root, about)
     if undistort is None and about.get("undistorted"):
-        text = f"{root}: distortion taken out of {about['undistorted']} photographs"
-        warnings.warn(text, DataWarning, stacklevel=2)
+        tell(f"{root}: distortion taken out of {about['undistorted']} photographs")
     if part == "others":
         source = f"{data.provenance['source']}, each for itself"
         views = View(*(leaf[:, None] for leaf in data.views))
@@ -287,9 +285,9 @@ def load_collection(
 def _warn(root: Path, about: dict[str, Any]) -> None:
     """Say what was left out, and which of several models was taken, where nobody asked for it."""
     if about["skipped"]:
-        warnings.warn(left_out(root, about["skipped"]), DataWarning, stacklevel=3)
+        tell(left_out(root, about["skipped"]))
     if about.get("others"):
-        warnings.warn(f"{root}: model {about['model']}", DataWarning, stacklevel=3)
+        tell(f"{root}: model {about['model']}")
 
 
 def reconstruct(photographs: str | Path, out: str | Path) -> Path:
@@ -337,5 +335,4 @@ def _tell(source: Path, count: int, models: list[int]) -> None:
     """Say so if photographs are left out of the largest model."""
     if (most := max(models)) < count:
         several = f", the largest of {len(models)} models" if len(models) > 1 else ""
-        text = f"{source}: cameras of {most} of {count} photographs found{several}"
-        warnings.warn(text, DataWarning, stacklevel=3)
+        tell(f"{source}: cameras of {most} of {count} photographs found{several}")

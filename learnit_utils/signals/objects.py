@@ -4,7 +4,6 @@ import csv
 import hashlib
 import io
 import json
-import warnings
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,11 +14,11 @@ from learnit_utils import shipped
 from learnit_utils.forward import cameras
 from learnit_utils.signals.base import (
     DataError,
-    DataWarning,
     check_request,
     left_out,
     read_layers,
     spread,
+    tell,
 )
 from learnit_utils.signals.transforms import block_mean
 
@@ -174,5 +173,5 @@ def from_folder(
     """learnit's ShapeNet from its folder; unless on_error is given, it is "skip" with a warning."""
     data = shapenet(path, split, on_error=on_error or "skip", **options)
     if on_error is None and (skipped := data.provenance["skipped"]):
-        warnings.warn(left_out(Path(path), skipped), DataWarning, stacklevel=2)
+        tell(left_out(Path(path), skipped))
     return data

@@ -381,6 +381,13 @@ def test_a_photograph_that_cannot_be_used_is_left_out_and_told(place, how):
     assert all(sides)
 
 
+def test_it_is_told_once(place):
+    first(place).unlink()
+    with pytest.warns(DataWarning, match="left out") as told:
+        _ = [colmap.load_collection(place, "all") for _ in range(3)]
+    assert len(told) == 1
+
+
 def test_what_was_not_asked_for_is_told_and_else_nothing(place):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
