@@ -79,17 +79,21 @@ def context_pruned(field: Field, loss: Loss, fraction: float) -> Loss:
     horizon cheap.
 
     Args:
-        field: the network; its last layer's head is the identity.
+        field: the network, with a spec; its last layer's head is the identity.
         loss: on image tasks (`forward.pixels.image_tasks`).
         fraction: of the points, in (0, 1].
 
     Raises:
-        ValueError: a fraction outside (0, 1].
+        ValueError: a fraction outside (0, 1], or a field whose spec has another head or is not
+            there.
 
     Source: Tack et al. 2023 (GradNCP), context pruning; without its bootstrapped target.
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction = {fraction}: expected a number in (0, 1]")
+    head = None if field.spec is None else field.spec.get("head")
+    if head != "linear":
+        raise ValueError(f"head = {head!r} of the field: expected linear, which the ranking is of")
 
     def on_part(theta, task, key):
         now, (values, x) = jax.lax.stop_gradient(theta), task
