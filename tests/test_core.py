@@ -1,5 +1,6 @@
 """The core: tasks, inner loops and outer directions obey their closed forms."""
 
+import dataclasses
 import re
 from functools import cache
 
@@ -183,6 +184,14 @@ def test_all_points_are_the_loss_itself(seed):
 def test_an_impossible_fraction_is_named(fraction):
     with pytest.raises(ValueError, match=rf"fraction = {fraction}: expected a number in \(0, 1\]"):
         tasks.context_pruned(FIELD, None, fraction)
+
+
+@pytest.mark.parametrize("spec", [None, FIELD.spec | dict(head="sigmoid")])
+def test_pruning_is_refused_where_its_ranking_would_not_hold(spec):
+    """The gradient of a sigmoid's last layer has its slope in it."""
+    field = dataclasses.replace(FIELD, spec=spec)
+    with pytest.raises(ValueError, match="of the field: expected linear, which the ranking is of"):
+        tasks.context_pruned(field, LOSS, 0.5)
 
 
 @cache

@@ -298,13 +298,13 @@ _simulate = jax.jit(
 
 
 def scan_tasks(
-    images: Tasks, views: int, *, noise: float = 0.0, key: jax.Array | None = None
+    images: Tasks, views: int | np.ndarray, *, noise: float = 0.0, key: jax.Array | None = None
 ) -> Tasks:
-    """Image tasks as scans from `views` even angles.
+    """Image tasks as scans.
 
     Args:
         images: from `pixels.image_tasks`, square pictures of one channel.
-        views: number of angles, k pi / views.
+        views: number of even angles, k pi / views; or the angles, (views,) in radians.
         noise, key: as in `simulate_scan`.
 
     Returns:
@@ -312,7 +312,7 @@ def scan_tasks(
         angles).
     """
     n = math.isqrt(len(images.shared))
-    angles = jnp.asarray(even_angles(views))
+    angles = jnp.asarray(views if np.ndim(views) else even_angles(views), jnp.float32)
     sinograms = simulate_scan(images.each.reshape(-1, n, n), angles, noise=noise, key=key)
     return Tasks(Split(sinograms, images.each), (images.shared, angles))
 

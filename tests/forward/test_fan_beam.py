@@ -29,7 +29,7 @@ def scan(u, turns, fan):
 
 @pytest.mark.parametrize(("make", "source"), [(fan_beam.arc, 0.9), (fan_beam.flat, 2.0)])
 def test_a_fan_re_sorted_is_the_parallel_beam(make, source):
-    """To 1e-3 where the parallel beam has rays; "area" also averages over the width of a detector."""
+    """To 1e-3 of rays, as in "bilinear"; "area" averages over the width of a detector, too."""
     n, angles = 128, tomography.even_angles(12)
     fan = make(256, source)
     found = fan_beam.to_parallel(scan(blob(n), TURN, fan), TURN, fan, angles, n)

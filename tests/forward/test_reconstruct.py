@@ -91,9 +91,9 @@ def test_of_even_angles_it_is_the_plain_formula_to_the_bit(name):
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.lists(st.floats(-6.2, 6.2), min_size=1, max_size=12), st.floats(-3, 3), st.integers(1, 3))
-def test_weights_follow_the_angles(angles, turn, copies):
-    """However they are ordered, turned, flipped over or repeated; they never stand for more than all."""
+@given(st.lists(st.floats(-6.2, 6.2), min_size=1, max_size=12), st.integers(1, 3))
+def test_weights_follow_the_angles(angles, copies):
+    """However they are ordered, turned over or repeated; they never stand for more than all."""
     angles = np.round(np.array(angles), 2)  # equal ones are equal
     w = reconstruct.view_weights(angles)
     assert (w > 0).all()

@@ -132,7 +132,9 @@ def test_degrees_are_converted_by_name_and_refused_as_radians():
         lambda: tomography.project_field(blob, degrees, 8),
         lambda: tomography.simulate_scan(U[None], degrees),
     ):
-        with pytest.raises(ValueError, match="170 is more than a full turn.*from_degrees converts"):
+        with pytest.raises(
+            ValueError, match=r"170 is more than a full turn.*from_degrees converts"
+        ):
             call()
 
 
