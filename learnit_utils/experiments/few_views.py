@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +11,7 @@ import numpy as np
 import optax
 
 from learnit_utils import baselines
-from learnit_utils.evaluate import Interval, Problem
+from learnit_utils.evaluate import Interval, Problem, interval
 from learnit_utils.experiments import classical, scanner
 from learnit_utils.experiments.protocol import (
     Choice,
@@ -20,7 +21,7 @@ from learnit_utils.experiments.protocol import (
     Study,
     tuned_method,
 )
-from learnit_utils.experiments.scores import Scores
+from learnit_utils.experiments.scores import Row, Scores
 from learnit_utils.experiments.store import Trained
 from learnit_utils.fields import Field, Theta
 from learnit_utils.forward import pixels, reconstruct
@@ -29,6 +30,7 @@ from learnit_utils.signals import scans
 from learnit_utils.tasks import Split, Tasks, regression
 
 FITTER = optax.adam(3e-3)  # of the mean and the matched init, to pictures
+EXAMPLE = (16, 120.0)  # views and degrees of a scan that stands for one's own
 BRIGHT = 0.99  # this share of an own scan's pixels shall lie in [0, 1]
 
 
@@ -165,6 +167,21 @@ class Comparison:
         psnr = self.pieces.call(name, about, tuned_method, *args, cost=cost)["psnr"]
         return np.array(psnr, np.float64)  # none becomes nan
 
+    def everyone(
+        self,
+        name: str,
+        inits: Mapping[str, Entrant],
+        methods: Iterable[str],
+        views: int | np.ndarray,
+    ) -> Scores:
+        """Inits and methods without a network, all chosen and scored, by their `label`."""
+        study = self.study(name, inits, views)
+        rows = [*study.score(study.choose()).rows]
+        for method in methods:
+            psnr = self.classical(name, method, views)
+            rows += [Row(label(method, views), 0, i, "psnr", float(v)) for i, v in enumerate(psnr)]
+        return Scores(rows)
+
 
 def together(tables: Iterable[Scores]) -> Scores:
     """Several tables as one."""
@@ -203,6 +220,22 @@ class Course(NamedTuple):
         if not np.isfinite(self.held_out[usable]).any():
             raise ValueError(f"all fits diverge within {budget} steps, on validation scans")
         return self.test[:, np.nanargmax(self.held_out[usable])]
+
+
+def gaps(
+    reached: Mapping[tuple[str, int, float, int], np.ndarray], init: str, over: str
+) -> dict[tuple[float, int, int], Interval]:
+    """By how much an init of a sweep is ahead: (noise, budget, views) -> interval over tasks.
+
+    Args:
+        reached: (init, views, noise, budget of steps) -> (tasks,) PSNR; `Course.within`.
+    """
+    views, levels, budgets = (list(dict.fromkeys(k[i] for k in reached)) for i in (1, 2, 3))
+    found = {}
+    for level, budget, v in product(levels, budgets, views):
+        psnr, other = (reached[name, v, level, budget] for name in (init, over))
+        found[level, budget, v] = interval(psnr - other)
+    return found
 
 
 @dataclass(frozen=True)
@@ -265,7 +298,7 @@ class Own(NamedTuple):
     about: Mapping[str, Any]  # as `scans.Scan.provenance`
 
 
-def own_scan(file: str, size: int) -> Own:
+def own_scan(file: str, size: int, images: Tasks | None = None) -> Own:
     """A sinogram from a file, for networks that are learned from pictures in [0, 1].
 
     Detectors are joined to at most `size`. Values are divided by `BRIGHT`, a quantile, of the
@@ -274,18 +307,26 @@ def own_scan(file: str, size: int) -> Own:
     Args:
         file: as `signals.scans.read` takes it.
         size: pixels of a side that are reconstructed, at most.
+        images: image tasks; without a file, the first is scanned from `EXAMPLE`.
 
     Raises:
         DataError: as `signals.scans.read`, or a scan of nothing that absorbs.
     """
-    scan = scans.binned(scans.read(file), size)
-    picture = reconstruct.fbp(scan.sinogram, scan.angles)
-    positive = picture[picture > 0]
-    unit = float(np.quantile(positive, BRIGHT)) if positive.size else 0.0
-    if not unit > 0:
+    scan = scans.binned(_example(images) if images and not file else scans.read(file), size)
+    if not scan.sinogram.mean() > 0:
         raise scans.DataError(f"{scan.provenance['source']}: nothing in it absorbs")
-    n = len(picture)
+    picture = reconstruct.fbp(scan.sinogram, scan.angles)
+    n, unit = len(picture), float(np.quantile(picture[picture > 0], BRIGHT))
     coords = pixels.grid(n).reshape(-1, 2)
     each = Split(jax.numpy.asarray(scan.sinogram / unit), jax.numpy.zeros((0, 1)))
     task = Tasks(each, (coords, jax.numpy.asarray(scan.angles)))
     return Own(task, picture / unit, unit, scan.provenance)
+
+
+def _example(images: Tasks) -> scans.Scan:
+    """A scan of the first of some pictures."""
+    seen = scan_tasks(images.take(slice(0, 1)), wedge(*EXAMPLE))
+    sinogram, angles = np.asarray(seen.each.support[0]), np.asarray(seen.shared[1])
+    how = f"even within {EXAMPLE[1]:.0f}°"
+    about = dict(source="a test phantom", licence="generated", angles=how, views=len(angles))
+    return scans.Scan(sinogram, angles, about | dict(detectors=sinogram.shape[1]))

@@ -276,11 +276,13 @@ def simulate_scan(
         method: as in `project`.
 
     Raises:
-        ValueError: negative or non-finite pictures or noise, noise without a key; or as `project`.
+        ValueError: negative or non-finite pictures or noise, noise without a key, angles that are
+            not finite or beyond a full turn; or as `project`.
     """
     images, angles = jnp.asarray(images), jnp.asarray(angles)
     if images.ndim != 3 or images.shape[1] != images.shape[2]:
         raise ValueError(f"images of shape {images.shape}: expected (count, n, n)")
+    check_angles(angles)
     if not (np.isfinite(images).all() and images.min() >= 0):
         raise ValueError("images: expected finite values >= 0")
     if not (math.isfinite(noise) and noise >= 0):
