@@ -172,8 +172,15 @@ def in_basis(scans: Tasks) -> Tasks:
         each = Split(U^T p (count, rank), picture), shared = (coordinates, S W^T (rank, pixels)),
         both times sqrt(rank / rays): the mean over ranks of (S W^T u - U^T p)^2 is then the mean
         over rays of (A u - p)^2, up to a constant.
+
+    Raises:
+        ValueError: scans of other angles.
     """
     coords, angles = scans.shared
+    if not np.allclose(angles, tomography.even_angles(len(angles)), atol=1e-5):
+        raise ValueError(
+            "scans: expected even angles over half a turn, as of tomography.scan_tasks"
+        )
     size = math.isqrt(len(coords))
     s, pictures = told(size, len(angles))
     part = np.sqrt(len(s) / (len(angles) * size))

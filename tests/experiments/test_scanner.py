@@ -160,3 +160,10 @@ def test_both_ways_to_a_networks_sinogram_meet_on_finer_pixels():
     theta = field.init(jax.random.key(0))
     gaps = [scanner.two_ways(field, theta, n, 3) for n in (8, 16, 32)]
     assert gaps[2] < gaps[1] / 1.5 < gaps[0] / 1.5**2
+
+
+def test_scans_of_other_angles_have_no_basis():
+    """That of as many even angles would be another scanner's."""
+    uneven = tomography.scan_tasks(images(1), np.array([0.0, 0.5, 1.0], np.float32))
+    with pytest.raises(ValueError, match="scans: expected even angles over half a turn"):
+        scanner.in_basis(uneven)
