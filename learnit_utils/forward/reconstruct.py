@@ -43,7 +43,7 @@ def view_weights(angles: np.ndarray) -> np.ndarray:
     gaps = np.diff(np.append(at, at[0] + np.pi))  # behind each
     before, after = np.roll(gaps, 1), np.roll(gaps, -1)
     others = np.maximum(np.maximum(before, after), np.quantile(gaps, MOST, method="lower"))
-    wedge = gaps > WEDGE * others
+    wedge = gaps > (WEDGE + ALIKE) * others  # the same, however sums are rounded
     behind, ahead = np.where(wedge, before, gaps), np.roll(np.where(wedge, after, gaps), 1)
     each = (behind + ahead) / 2 / np.bincount(group % len(at))
     weights = np.empty(len(turns))
