@@ -19,6 +19,9 @@ there is a book. Beside them `shipped`: weights, archives and results that come 
     signals/      faces, photos, text, sdf, phantoms, objects, landmarks, shapes, glyphs, local,
                   colmap, nerf, shapenet (readers of folders)
                   base, places, transforms (what they share)
+    forward/      pixels, tomography, fan_beam, reconstruct, cameras, rendering, photometric
+    signals/      faces, photos, text, sdf, phantoms, objects, landmarks, shapes, glyphs, colmap,
+                  scans, local, base, transforms (what they share)
     experiments/  recipe, registry, run, protocol, seeds, scores, content, store, exchange,
                   flops, memory (the machinery)
                   fitting, propagation, differences, rate_distortion (one network, one signal)
