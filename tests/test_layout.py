@@ -263,6 +263,16 @@ def test_a_chapter_keeps_its_budgets(path):
     assert chapter_budget.measure(path).problems() == []
 
 
+def test_what_ships_with_the_package_is_installed_with_it():
+    """Files beside the modules are named in pyproject.toml, or an installed package lacks them."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))["tool"]["setuptools"]
+    room = ROOT / "learnit_utils"
+    named = {p for pattern in declared["package-data"]["learnit_utils"] for p in room.glob(pattern)}
+    listed = subprocess.run(["git", "ls-files", "-z", room], cwd=ROOT, capture_output=True).stdout
+    files = {ROOT / name for name in listed.decode().split("\0") if name}
+    assert {p for p in files if p.suffix != ".py"} - named == set()
+
+
 def test_the_repository_stays_small():
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True).stdout
     files = [ROOT / name for name in listed.decode().split("\0") if name]
