@@ -57,7 +57,7 @@ CELLS["11_optimizers"] = ["load", "learn", "distances", "elsewhere", "cost"]
 CELLS["11_optimizers"] += ["dictionaries", "iterations"]
 TOO_LONG = {"ct_sigma"}  # a fit of it is measured in tests/experiments/test_few_views.py
 pytestmark = pytest.mark.slow
-STUDIES = {name.removesuffix(".json") for name in shipped.manifest("results")}
+STUDIES = set(results.shipped_studies())
 
 
 class Asked(NamedTuple):
