@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-from learnit_utils import fields, shipped
+from learnit_utils import fields
 from learnit_utils.book import results
 from learnit_utils.experiments import _sources, fitting
 from learnit_utils.experiments.content import digest
