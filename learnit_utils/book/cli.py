@@ -1,4 +1,4 @@
-"""The `learnit` command: list, params, run, train, import-weights, ship-results, verify."""
+"""The `learnit` command: list, params, run, train, weights in and out, ship-results, verify."""
 
 import argparse
 import sys
@@ -8,7 +8,7 @@ from learnit_utils import shipped
 from learnit_utils.book import runner
 from learnit_utils.book.parameters import ParameterError, read_schema
 
-EPILOG = """chapter parameters follow as --NAME VALUE; `learnit params CHAPTER` lists them.
+EPILOG = """chapter parameters are given as --NAME VALUE; `learnit params CHAPTER` lists them.
 exit status: 0 done, 1 a chapter or a file failed, 2 refused before anything started."""
 
 
@@ -38,11 +38,11 @@ def _add_run(commands) -> None:
     run = commands.add_parser(
         "run",
         help="run a chapter with papermill",
+        usage="learnit run CHAPTER [options] [--NAME VALUE ...]; CHAPTER is a name, or `all`",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    run.add_argument("chapter", help="a chapter's name, or `all`")
     run.add_argument("--profile", default="book", help="book (the defaults), smoke, colab, paper")
     run.add_argument("--out", type=Path, default=Path("runs"), help="folder (default: runs)")
     run.add_argument("--jobs", type=int, help="chapters at a time (default: one per core)")
@@ -81,11 +81,14 @@ def _add_import(commands) -> None:
     pickled.add_argument("--offset", type=float, default=0.5, help="added to the output (0.5)")
 
 
-def _overrides(rest: list[str]) -> dict[str, str]:
-    """--name value and --name=value pairs of a command line."""
-    given: dict[str, str] = {}
+def _overrides(rest: list[str]) -> tuple[str, dict[str, str]]:
+    """The chapter, and --name value and --name=value pairs, in any order."""
+    chapter, given = None, {}
     words = iter(rest)
     for word in words:
+        if chapter is None and not word.startswith("-"):
+            chapter = word
+            continue
         if not word.startswith("--") or len(word) == 2:
             raise ParameterError(f"{word!r:.60}: parameters are given as --NAME VALUE")
         name, equals, value = word[2:].partition("=")
@@ -96,7 +99,9 @@ def _overrides(rest: list[str]) -> dict[str, str]:
         if name in given:
             raise ParameterError(f"--{name}: given twice")
         given[name] = value
-    return given
+    if chapter is None:
+        raise ParameterError("a chapter's name is missing: learnit run CHAPTER [--NAME VALUE ...]")
+    return chapter, given
 
 
 def _list() -> int:
@@ -115,22 +120,31 @@ def _params(chapter: str) -> int:
 
 
 def _run(a: argparse.Namespace, rest: list[str]) -> int:
-    root, given = runner.book_root(), _overrides(rest)
-    names = list(runner.chapters(root)) if a.chapter == "all" else [a.chapter]
-    if a.chapter == "all" and given:
+    from learnit_utils.book import _workers
+
+    root, (chapter, given) = runner.book_root(), _overrides(rest)
+    names = list(runner.chapters(root)) if chapter == "all" else [chapter]
+    if chapter == "all" and given:
         raise ParameterError(f"--{next(iter(given))}: a parameter goes to one chapter, not to all")
-    workers = runner.cores() if a.jobs is None else a.jobs
-    if workers < 1 or (a.cell_timeout or 1) < 1:
+    workers = _workers.cores() if a.jobs is None else a.jobs
+    if workers < 1 or (1 if a.cell_timeout is None else a.cell_timeout) < 1:
         raise ParameterError("--jobs, --cell-timeout: expected integers >= 1")
-    limit = a.cell_timeout or (600 if a.profile in ("book", "smoke") else 24 * 3600)
-    options = dict(cell_timeout=limit, kernel=a.kernel)
+    options = dict(cell_timeout=a.cell_timeout, kernel=a.kernel)
     jobs = [runner.plan(root, n, a.profile, given, a.out, **options) for n in names]
     runner.check_out(a.out)
     try:
         import papermill  # noqa: F401
     except ModuleNotFoundError:
         raise ParameterError('papermill is missing: pip install "learnit-utils[book]"') from None
-    if not runner.execute_all(jobs, workers, a.cached):
+    runner.check_kernel(a.kernel)
+    for job in jobs:
+        if told := job.implied(given):
+            print(told, flush=True)
+    try:
+        if not _workers.execute_all(jobs, workers, a.cached):
+            return 1
+    except KeyboardInterrupt:
+        print("\nlearnit: stopped", file=sys.stderr)
         return 1
     for job in jobs:
         print(job.out / f"{job.name}.ipynb")

@@ -1,12 +1,11 @@
 """The inits that a chapter's parameter `weights` names: shipped, trained now, or from a folder."""
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
-from learnit_utils.book import report
+from learnit_utils.book import _training
 from learnit_utils.experiments import run, shared_training, sharing, store
 from learnit_utils.experiments.recipe import Recipe, with_changes
 from learnit_utils.experiments.registry import RECIPES, SHARED
@@ -19,7 +18,7 @@ def load_or_train(choice: str, name: str, **changes) -> Trained:
 
     Args:
         choice: "book" for one that ships; "train" to run the recipe now, its state kept in the
-            run's folder under a name that goes with the settings; else a weight file, or a folder
+            run's folder under a name that goes with settings, files and JAX; else a weight file, or a folder
             that holds NAME.safetensors.
         name: of the recipe.
         changes: settings to replace in the recipe, for "train".
@@ -42,8 +41,7 @@ def train(name: str, recipe: Recipe) -> Trained:
     Unlike there, nothing else in the registry counts: what depends on this function depends on one
     recipe.
     """
-    live = report.running() is None  # a page shows how it ended instead of a bar
-    return store.load(run.execute(name, recipe, _folder(recipe), progress=live))
+    return store.load(_training.trained(run.execute, name, recipe))
 
 
 def shared(choice: str, name: str, **changes) -> TrainedShared:
@@ -84,9 +82,8 @@ def train_shared(name: str, recipe: SharedRecipe) -> TrainedShared:
 
 @cache  # every piece of a study asks for it
 def _trained_shared(name, settings):
-    recipe, live = SharedRecipe(**json.loads(settings)), report.running() is None
-    path = shared_training.execute(name, recipe, _folder(recipe), progress=live)
-    return shared_training.load(path)
+    recipe = SharedRecipe(**json.loads(settings))
+    return shared_training.load(_training.trained(shared_training.execute, name, recipe))
 
 
 def snapshots(choice: str, name: str, **changes) -> dict[int, Trained]:
@@ -101,14 +98,9 @@ def snapshots(choice: str, name: str, **changes) -> dict[int, Trained]:
     else:
         given = Path(choice).expanduser()
         if choice == "train":
-            given = _folder(with_changes(RECIPES[name], **changes))
+            given = _training.folder(with_changes(RECIPES[name], **changes))
         files = {s: f"{SNAPSHOTS}/{name}_{s}{SUFFIX}" for s in steps}
         places = [(s, folder / f) for s, f in files.items() for folder in (given, given / name)]
         found = {s: store.load(path) for s, path in places if path.exists()}
     return {**found, end.info["steps"]: end}
 
-
-def _folder(recipe: Recipe) -> Path:
-    """Where a chapter trains a recipe: a folder that goes with its settings."""
-    settings = json.dumps(recipe.settings(), sort_keys=True)
-    return report.folder() / "training" / hashlib.sha256(settings.encode()).hexdigest()[:12]

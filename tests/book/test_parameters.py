@@ -69,6 +69,9 @@ def test_a_place_is_relative_to_where_the_command_was_called(name, value, expect
 
 def test_the_plan_of_a_run_knows_where_it_was_called(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    with pytest.raises(ParameterError, match=r"weights = .*/mine: no such file or folder"):
+        runner.plan(ROOT, "00_two_steps", "book", {"weights": "mine"}, Path("out"))
+    (tmp_path / "mine").mkdir()
     job = runner.plan(ROOT, "00_two_steps", "book", {"weights": "mine"}, Path("out"))
     assert job.parameters["weights"] == str(tmp_path / "mine")
     assert runner.plan(ROOT, "00_two_steps", "book", {}, Path("out")).injected == {}
