@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -69,11 +69,10 @@ def _changed(place: Path, recipe: Any) -> str:
 @contextmanager
 def _alone(lock: Path, name: str):
     """The body runs while no other process is in it for the same lock file."""
-    try:
-        with _files.locked(lock):
-            yield
-            return
-    except BlockingIOError:
-        print(f"{name}: another chapter is learning it, waiting for that", flush=True)
-    with _files.locked(lock, wait=WAIT):
+    with ExitStack() as held:
+        try:
+            held.enter_context(_files.locked(lock))
+        except BlockingIOError:
+            print(f"{name}: another chapter is learning it, waiting for that", flush=True)
+            held.enter_context(_files.locked(lock, wait=WAIT))
         yield

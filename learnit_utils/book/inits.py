@@ -18,8 +18,8 @@ def load_or_train(choice: str, name: str, **changes) -> Trained:
 
     Args:
         choice: "book" for one that ships; "train" to run the recipe now, its state kept in the
-            run's folder under a name that goes with settings, files and JAX; else a weight file, or a folder
-            that holds NAME.safetensors.
+            run's folder under a name that goes with settings, files and JAX; else a weight file,
+            or a folder that holds NAME.safetensors.
         name: of the recipe.
         changes: settings to replace in the recipe, for "train".
 
@@ -103,4 +103,3 @@ def snapshots(choice: str, name: str, **changes) -> dict[int, Trained]:
         places = [(s, folder / f) for s, f in files.items() for folder in (given, given / name)]
         found = {s: store.load(path) for s, path in places if path.exists()}
     return {**found, end.info["steps"]: end}
-

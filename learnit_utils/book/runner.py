@@ -100,7 +100,9 @@ class Job:
     def implied(self, given: Mapping[str, Any]) -> str:
         """A line that says what the given parameters set beside themselves, or ""."""
         found = implied(read_schema(self.notebook), self.parameters, self.parameters)
-        new = {n: v for n, (v, why) in found.items() if self.injected.get(n) == v and n not in given}
+        new = {
+            n: v for n, (v, why) in found.items() if self.injected.get(n) == v and n not in given
+        }
         why = [n for n in given if n in {w for _, w in found.values()}]
         what = ", ".join(f"{n} = {v}" for n, v in new.items())
         return f"{self.name}: {', '.join(why)} implies {what}" if what and why else ""

@@ -1,12 +1,16 @@
 """Running chapters: what is written, what is kept, what is told when a cell fails."""
 
 import json
+import os
 import shutil
 
 import pytest
 from conftest import write_notebook
+from hypothesis import given
+from hypothesis import strategies as st
 
-from learnit_utils.book import runner
+from learnit_utils._files import content
+from learnit_utils.book import _workers, runner
 from learnit_utils.book.cli import main
 
 
@@ -116,6 +120,61 @@ def test_a_hung_or_dead_kernel_is_told(small_book, tmp_path, body, told):
     with pytest.raises(runner.ChapterFailed, match=told) as error:
         runner.execute(job)
     assert "03_hangs, cell 4 of 4" in str(error.value)
+
+
+def test_reasons_name_what_ended_a_run(tmp_path):
+    from nbclient.exceptions import CellTimeoutError
+    from nbformat.v4 import new_code_cell
+
+    job = runner.Job(tmp_path / "x.ipynb", {}, {}, "book", tmp_path, "", dict(cell_timeout=7))
+    cell = new_code_cell("print(1)")
+    for text, told in (
+        ("Timeout waiting for IOPub output", "prints more than can be read"),
+        ("A cell timed out while it was being executed", "over its limit of 7 s (--cell-timeout)"),
+    ):
+        error = CellTimeoutError.error_from_timeout_and_cell(text, 4, cell)
+        assert told in runner._reason(error, job)
+    assert runner._reason(TimeoutError("of the network"), job) == "TimeoutError: of the network"
+
+
+@pytest.mark.parametrize(
+    ("profile", "injected", "asked", "seconds"),
+    [
+        ("book", {}, None, 600),
+        ("book", dict(weights="train"), None, 86400),
+        ("book", dict(table="recertify"), None, 86400),
+        ("book", dict(weights="a/folder"), None, 600),
+        ("smoke", dict(weights="train"), None, 600),
+        ("paper", {}, None, 86400),
+        ("paper", {}, 30, 30),
+        ("book", dict(table="run"), 30, 30),
+    ],
+)
+def test_training_has_time(tmp_path, profile, injected, asked, seconds):
+    options = dict(cell_timeout=asked)
+    job = runner.Job(tmp_path / "x.ipynb", {}, injected, profile, tmp_path, "", options)
+    assert job.cell_timeout == seconds
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_a_line_and_the_others_go_on(small_book, tmp_path, capfd):
+    """The process that runs a chapter is ended from outside, as when memory runs out."""
+    kill = "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)"
+    for number, body in enumerate([kill, "x = 1", kill, "x = 2"]):
+        write_notebook(tmp_path / f"{number:02}_c.ipynb", "seed: int = 0  # seed\n", body)
+    jobs = [
+        runner.Job(p, {}, {}, "book", tmp_path / "out", "", dict(cell_timeout=60))
+        for p in sorted(tmp_path.glob("*.ipynb"))
+    ]
+    assert not _workers.execute_all(jobs, 2)
+    lines = [x for x in capfd.readouterr().out.splitlines() if x and not x.startswith("    ")]
+    why = "its process was ended by SIGKILL; when memory runs out, the system does that"
+    told = {x.split()[0].rstrip(":"): x for x in lines}
+    assert told["00_c"] == f"00_c failed: {why}"
+    assert told["02_c"] == f"02_c failed: {why}"
+    assert sorted(told) == ["00_c", "01_c", "02_c", "03_c"]
+    assert (tmp_path / "out/01_c.ipynb").exists()
+    assert not list((tmp_path / "out").rglob("*running*"))
 
 
 @pytest.mark.slow
