@@ -18,8 +18,8 @@ there is a book. Beside them `shipped`: weights, archives and results that come 
     forward/      pixels, tomography, reconstruct, cameras, rendering, photometric
     signals/      faces, photos, text, sdf, phantoms, objects, landmarks, shapes, glyphs, colmap,
                   local, base, transforms (what they share)
-    experiments/  recipe, registry, run, protocol, seeds, scores, content, store, exchange,
-                  flops, memory (the machinery)
+    experiments/  recipe, settings, registry, run, protocol, seeds, scores, content, store,
+                  exchange, flops, memory (the machinery)
                   fitting, propagation, differences, rate_distortion (one network, one signal)
                   spectral, wave_speeds, dictionary (the kernel of a network)
                   first_steps, rivals, transfer (inits and what they know)

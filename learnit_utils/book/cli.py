@@ -153,7 +153,7 @@ def _run(a: argparse.Namespace, rest: list[str]) -> int:
 
 def _train(a: argparse.Namespace) -> int:
     from learnit_utils.experiments import recipe as recipes
-    from learnit_utils.experiments import run, shared_training
+    from learnit_utils.experiments import run, settings, shared_training
     from learnit_utils.experiments.registry import RECIPES, SHARED
 
     known = RECIPES | SHARED
@@ -162,11 +162,13 @@ def _train(a: argparse.Namespace) -> int:
     if a.steps is not None and a.steps < 1:
         raise ParameterError(f"--steps = {a.steps}: expected an integer >= 1")
     try:
-        recipe = recipes.changed(known[a.name], a.set)
+        recipe = settings.changed(known[a.name], a.set)
     except recipes.RecipeError as e:
         raise ParameterError(str(e)) from None
     if a.steps is not None:
         recipe = recipes.with_changes(recipe, steps=a.steps)
+    for name, value in settings.followed(known[a.name], a.set).items():
+        print(f"{a.name}: {name} = {value}, as the other settings need it")
     for folder in (a.out, a.into or a.out):
         runner.check_out(folder)
     try:

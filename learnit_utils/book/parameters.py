@@ -133,7 +133,7 @@ class Parameter:
         return f"{words} in {self.ends[0]}{low}, {high}{self.ends[1]}"
 
     def placed(self, value: Any, here: Path) -> Any:
-        """The value, made absolute if it names a file or folder and is no word the chapter knows."""
+        """The value, made absolute if it names a file or folder."""
         if not self.is_place or value in self.words:
             return value
         return str(here / Path(value).expanduser())

@@ -274,7 +274,7 @@ def test_verify_reports_every_file(capsys):
     assert "0 not" in capsys.readouterr().out
 
 
-# --- lists, as a command line, JSON and YAML write them --------------------------------------------
+# --- lists, as a command line, JSON and YAML write them -------------------------------------------
 @pytest.mark.parametrize(
     "text", ["a,b", "[a, b]", '["a", "b"]', "['a', 'b']", " a , b ", '[\n"a",\n"b"]']
 )
@@ -317,7 +317,7 @@ def test_parameters_may_stand_before_the_chapter(words):
 
 
 # --- what would be ignored ------------------------------------------------------------------------
-NEEDS = """weights: str = "book"  # book: what ships; train: learn it, implies table = run; or a folder
+NEEDS = """weights: str = "book"  # book: ours; train: learn it, implies table = run; or a folder
 table: str = "book"  # book: kept; run: measure; recertify: sample; or a folder
 folder: str = ""  # pictures, if weights is train; empty: what ships; or a folder
 width: int = 64  # units if weights is train, in [8, 512]
@@ -429,7 +429,7 @@ def test_data_of_ones_own_are_never_ignored(name, tmp_path):
         assert job.cell_timeout > 3600
         assert f"{data} implies" in job.implied([data])
         for weights in ("book", str(tmp_path)):
-            with pytest.raises(ParameterError, match="weights is train|needs weights = train"):
+            with pytest.raises(ParameterError, match=r"weights is train|needs weights = train"):
                 runner.plan(ROOT, name, "book", {data: str(tmp_path), "weights": weights}, tmp_path)
         with pytest.raises(ParameterError, match=f"{data} = .*: no such file or folder"):
             runner.plan(ROOT, name, "book", {data: "nowhere"}, tmp_path)

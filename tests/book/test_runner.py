@@ -88,6 +88,68 @@ def test_only_what_changed_is_run_again(ran, tmp_path, monkeypatch, change):
     assert job.is_current() == (change == "none")
 
 
+# --- data behind parameters ----------------------------------------------------------------------
+DATA = 'folder: str = ""  # pictures; empty: none; or a folder\n'
+
+
+@pytest.fixture
+def of_a_folder(tmp_path):
+    """The folder that a chapter is given, and the plan of its run, which has an outcome."""
+    book, place, out = tmp_path / "book", tmp_path / "data", tmp_path / "out"
+    (book / "notebooks").mkdir(parents=True)
+    write_notebook(book / "notebooks/01_own.ipynb", DATA, "print(folder)")
+    (place / "below").mkdir(parents=True)
+    (place / "a.png").write_bytes(b"a picture")
+    (place / "below/b.png").write_bytes(b"another")
+
+    def job():
+        return runner.plan(book, "01_own", "book", {"folder": str(place)}, out)
+
+    (out / "results").mkdir(parents=True)
+    (out / "results/01_own.json").write_text("{}")
+    done = dict(metadata=dict(learnit=dict(fingerprint=job().fingerprint())))
+    (out / "01_own.ipynb").write_text(json.dumps(done))
+    return place, job
+
+
+CHANGES = {
+    "nothing": lambda place: None,
+    "hidden": lambda place: (place / ".DS_Store").write_bytes(b"x"),
+    "thumbnails": lambda place: (place / "@eaDir").mkdir(),
+    "touched": lambda place: os.utime(place / "a.png", (1, 1)),
+    "added": lambda place: (place / "c.png").write_bytes(b"c"),
+    "removed": lambda place: (place / "below/b.png").unlink(),
+    "renamed": lambda place: (place / "a.png").rename(place / "z.png"),
+    "edited": lambda place: (place / "a.png").write_bytes(b"A picture"),
+    "gone": lambda place: shutil.rmtree(place / "below"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_cached_runs_see_the_files_behind_their_parameters(of_a_folder, change):
+    place, job = of_a_folder
+    assert job().is_current()
+    CHANGES[change](place)
+    same = change in ("nothing", "hidden", "thumbnails", "touched")
+    assert job().is_current() == same
+
+
+@given(st.dictionaries(st.text("abc", min_size=1, max_size=3), st.binary(max_size=5), max_size=4))
+def test_content_is_that_of_names_and_bytes(tmp_path_factory, files):
+    folders = [tmp_path_factory.mktemp("content") for _ in range(2)]
+    for folder, names in zip(folders, (list(files), list(files)[::-1])):
+        for name in names:
+            (folder / name).write_bytes(files[name])
+    first, second = map(content, folders)
+    assert first == second
+    for name, data in files.items():
+        (folders[1] / name).write_bytes(data + b"!")
+        assert content(folders[1]) != first
+        (folders[1] / name).write_bytes(data)
+    (folders[1] / "abcd").write_bytes(b"")
+    assert content(folders[1]) != first
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("words", [[], ["--seed", "3"]])
 def test_a_failing_cell_is_told_and_earlier_results_stay(in_small_book, tmp_path, capfd, words):
