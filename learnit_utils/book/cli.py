@@ -28,6 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_train(commands)
     _add_import(commands)
+    _add_export(commands)
     kept = commands.add_parser("ship-results", help="take measured pieces into the package")
     kept.add_argument("folder", type=Path, help="pieces/STUDY in the folder of a run")
     commands.add_parser("verify", help="hash every shipped file against its manifest")
@@ -71,14 +72,35 @@ def _add_train(commands) -> None:
 
 
 def _add_import(commands) -> None:
-    pickled = commands.add_parser(
-        "import-weights", help="convert a published pickle without executing anything in it"
+    read = commands.add_parser(
+        "import-weights", help="take in weights of others without executing anything in the file"
     )
-    pickled.add_argument("source", type=Path, help="the pickle: haiku's nested mapping of arrays")
-    pickled.add_argument("target", type=Path, help="a new file in .safetensors")
-    pickled.add_argument("--omega0", type=float, required=True, help="omega0 of the first layer")
-    pickled.add_argument("--hidden-omega0", type=float, help="of the others (default: the same)")
-    pickled.add_argument("--offset", type=float, default=0.5, help="added to the output (0.5)")
+    read.add_argument("source", type=Path, help="pickle of haiku or flax, state dict, or npz")
+    read.add_argument("target", type=Path, help="a new file in .safetensors")
+    read.add_argument("--kind", help="siren, relu, posenc or fourier, where names do not say it")
+    read.add_argument("--omega0", help="of a SIREN's first layer")
+    read.add_argument("--hidden-omega0", help="of the others (default: the same)")
+    read.add_argument("--offset", help="added to the output (0.5)")
+    read.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another setting of the network, as in `learnit_utils.fields`, for example "
+        "frequencies=20, max_log2=8, scale=1, head=sigmoid; may be repeated",
+    )
+    read.add_argument(
+        "--by-frequency",
+        action="store_true",
+        help="posenc: features stand frequency by frequency, as in learnit and NeRF",
+    )
+
+
+def _add_export(commands) -> None:
+    write = commands.add_parser("export-weights", help="write an init for another framework")
+    write.add_argument("name", help="one that ships, or a file in .safetensors")
+    write.add_argument("target", type=Path, nargs="?", help="a new file (default: by the name)")
+    write.add_argument("--to", required=True, help="torch, flax, haiku or npz")
 
 
 def _overrides(rest: list[str]) -> tuple[str, dict[str, str]]:
@@ -185,15 +207,39 @@ def _train(a: argparse.Namespace) -> int:
 
 
 def _import(a: argparse.Namespace) -> int:
-    from learnit_utils.experiments import exchange
+    from learnit_utils.experiments import exchange, settings
 
+    flags = dict(omega0=a.omega0, hidden_omega0=a.hidden_omega0, offset=a.offset)
+    given = [f"{name}={value}" for name, value in flags.items() if value is not None]
     try:
-        settings = dict(omega0=a.omega0, hidden_omega0=a.hidden_omega0, offset=a.offset)
-        exchange.convert(a.source, a.target, **settings)
+        how = settings.of_field(a.kind, [*given, *a.set])
+        exchange.convert(a.source, a.target, kind=a.kind, by_frequency=a.by_frequency, **how)
+    except settings.RecipeError as e:
+        raise ParameterError(str(e)) from None
     except (ValueError, OSError) as e:
         print(f"learnit: {str(e).splitlines()[0]}", file=sys.stderr)
         return 1
     print(a.target)
+    return 0
+
+
+def _export(a: argparse.Namespace) -> int:
+    from learnit_utils.experiments import exchange, store
+
+    if a.to not in exchange.LAYOUTS:
+        known = ", ".join(exchange.LAYOUTS)
+        raise ParameterError(f"--to = {a.to!r:.60}: expected one of {known}")
+    target = a.target or Path(Path(a.name).stem + exchange.LAYOUTS[a.to])
+    runner.check_out(target.parent)
+    try:
+        trained = store.load(a.name)
+        for path in exchange.export(trained, a.to, target):
+            print(path)
+    except (ValueError, OSError) as e:
+        print(f"learnit: {str(e).splitlines()[0]}", file=sys.stderr)
+        return 1
+    if trained.init.step_sizes is not None and a.to != "npz":
+        print("its learned step sizes are left out; an npz holds them too")
     return 0
 
 
@@ -230,6 +276,8 @@ def main(argv: list[str] | None = None) -> int:
             return _train(a)
         if a.command == "import-weights":
             return _import(a)
+        if a.command == "export-weights":
+            return _export(a)
         if a.command == "ship-results":
             return _ship_results(a)
         if a.command == "params":

@@ -89,6 +89,31 @@ def _with_channels(before: Any, recipe: Any, given: list[str]) -> Any:
     return dataclasses.replace(recipe, field=recipe.field | dict(channels=colours(recipe)))
 
 
+def of_field(kind: str | None, settings: Iterable[str]) -> dict[str, Any]:
+    """Settings of a field as keywords, each given as the text NAME=VALUE.
+
+    Args:
+        kind: of `fields.KINDS`; of any kind unless given.
+
+    Raises:
+        RecipeError: another kind, a setting that it does not have, or a value of the wrong kind.
+    """
+    if kind is not None and kind not in fields.KINDS:
+        raise RecipeError(f"kind = {kind!r:.60}: expected one of {', '.join(fields.KINDS)}")
+    allowed: dict[str, Any] = {}
+    for name, make in fields.KINDS.items():
+        allowed |= _parameters(make) if kind in (None, name) else {}
+    found = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals or name not in allowed:
+            what = f"a {kind} network" if kind else "a network"
+            names = ", ".join(allowed)
+            raise RecipeError(f"{setting!r:.60}: expected NAME=VALUE; {what} has {names}")
+        found[name] = _typed(name, allowed[name], value)
+    return found
+
+
 # --- names --------------------------------------------------------------------------------------
 def _unknown(setting: str, known: dict[str, Any], recipe: Any) -> RecipeError:
     asked = setting.partition("=")[0]
