@@ -10,7 +10,7 @@ from learnit_utils.experiments import run, shared_training, sharing, store
 from learnit_utils.experiments.recipe import Recipe, with_changes
 from learnit_utils.experiments.registry import RECIPES, SHARED
 from learnit_utils.experiments.shared_training import SharedRecipe, TrainedShared
-from learnit_utils.experiments.store import SNAPSHOTS, SUFFIX, Trained
+from learnit_utils.experiments.store import SNAPSHOTS, SUFFIX, StoreError, Trained
 
 
 def load_or_train(choice: str, name: str, **changes) -> Trained:
@@ -24,8 +24,9 @@ def load_or_train(choice: str, name: str, **changes) -> Trained:
         changes: settings to replace in the recipe, for "train".
 
     Raises:
-        StoreError: nothing usable there.
+        StoreError: nothing usable there, or a user's data that would not be used.
     """
+    _refuse_data(choice, changes)
     if choice == "book":
         return store.load(name)
     if choice == "train":
@@ -33,6 +34,15 @@ def load_or_train(choice: str, name: str, **changes) -> Trained:
     folder, file = Path(choice).expanduser(), name + SUFFIX
     places = (folder / file, folder / name / file) if folder.is_dir() else (folder,)
     return store.load(next((p for p in places if p.exists()), places[0]))
+
+
+def _refuse_data(choice: str, changes: dict) -> None:
+    """Data of one's own say nothing to weights that were learned before."""
+    if choice != "train" and (folder := changes.get("folder")):
+        raise StoreError(
+            f"weights = {choice!r:.60}: learned from other data than {folder}; "
+            'weights = "train" learns from these'
+        )
 
 
 def train(name: str, recipe: Recipe) -> Trained:
@@ -49,6 +59,7 @@ def shared(choice: str, name: str, **changes) -> TrainedShared:
 
     The network's own settings are changed one by one: network=dict(width=32).
     """
+    _refuse_data(choice, changes)
     if choice == "book":
         return shared_training.load(name)
     if choice == "train":

@@ -56,6 +56,15 @@ def test_a_chapter_obtains_weights_from_the_book_a_run_or_a_path(tmp_path):
     same(inits.load_or_train("book", "text64_of_5").init, store.load("text64_of_5").init)
 
 
+@pytest.mark.parametrize("choice", ["book", "a/folder", "a/file.safetensors"])
+def test_weights_that_were_learned_before_do_not_ignore_data(choice):
+    """Also in a live session, where no command checks the parameters."""
+    for obtain, name in ((inits.load_or_train, "faces64_maml"), (inits.shared, "faces64_codes")):
+        with pytest.raises(StoreError, match="learned from other data than /my/faces"):
+            obtain(choice, name, folder="/my/faces")
+    same(inits.load_or_train("book", "text64_of_5", folder="").init, store.load("text64_of_5").init)
+
+
 @pytest.mark.slow
 def test_a_chapter_obtains_the_inits_on_the_way_too(tmp_path):
     trained = inits.snapshots("train", "tiny", snapshots=[2, 3], steps=4)

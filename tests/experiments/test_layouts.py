@@ -183,7 +183,7 @@ def test_two_steps_in_pytorch_end_at_the_same_psnr(tmp_path):
     loss = tasks.regression(first.field)
     adapt = inner.sgd(loss, 2, first.recipe.inner_lr)
     ours = np.asarray(evaluate.trajectory(loss, adapt, first.init, task))
-    x = torch.from_numpy(np.asarray(task.shared).reshape(-1, 2))
+    x = torch.from_numpy(np.array(task.shared).reshape(-1, 2))
     y = torch.from_numpy(np.array(task.each[0]).reshape(len(x), -1))
     steps, theirs = torch.optim.SGD(module.parameters(), lr=first.recipe.inner_lr), []
     for _ in range(3):
