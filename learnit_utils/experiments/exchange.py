@@ -18,9 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from learnit_utils import _files, _torchfile, _unpickle, fields
+from learnit_utils import _files, _unpickle, fields
 from learnit_utils._unpickle import PickleError, line
-from learnit_utils.experiments import store
+from learnit_utils.experiments import _torchfile, store
 from learnit_utils.experiments.store import Trained
 from learnit_utils.fields import Field, Layer, Theta
 from learnit_utils.inner import Init

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learnit_utils import _torchfile, evaluate, fields, inner, tasks
+from learnit_utils import evaluate, fields, inner, tasks
 from learnit_utils._unpickle import PickleError
 from learnit_utils.book.cli import main
-from learnit_utils.experiments import exchange, store
+from learnit_utils.experiments import _torchfile, exchange, store
 from learnit_utils.experiments.exchange import LAYOUTS
 from learnit_utils.fields import Layer
 from learnit_utils.forward import pixels
