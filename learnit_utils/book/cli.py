@@ -90,6 +90,12 @@ def _add_import(commands) -> None:
         "frequencies=20, max_log2=8, scale=1, head=sigmoid; may be repeated",
     )
     read.add_argument(
+        "--angular",
+        type=Path,
+        metavar="FILE.npy",
+        help="frequencies of Fourier features, in radians, coordinates x frequencies",
+    )
+    read.add_argument(
         "--by-frequency",
         action="store_true",
         help="posenc: features stand frequency by frequency, as in learnit and NeRF",
@@ -213,7 +219,8 @@ def _import(a: argparse.Namespace) -> int:
     given = [f"{name}={value}" for name, value in flags.items() if value is not None]
     try:
         how = settings.of_field(a.kind, [*given, *a.set])
-        exchange.convert(a.source, a.target, kind=a.kind, by_frequency=a.by_frequency, **how)
+        how |= dict(kind=a.kind, by_frequency=a.by_frequency, angular=a.angular)
+        exchange.convert(a.source, a.target, **how)
     except settings.RecipeError as e:
         raise ParameterError(str(e)) from None
     except (ValueError, OSError) as e:

@@ -104,7 +104,7 @@ class Parameter:
         return {"", self.default, *_WORD.findall(self.help)} - {"empty"}
 
     @property
-    def read_only(self) -> tuple[str, str, str] | None:
+    def read_when(self) -> tuple[str, str, str] | None:
         """When it is read: "if" or "unless", another parameter, a value of that."""
         found = _READ.search(self.help)
         return found.groups() if found else None
@@ -112,7 +112,7 @@ class Parameter:
     def implied(self, value: Any) -> dict[str, str]:
         """What a value of this parameter sets: {other parameter: its value as text}."""
         found: dict[str, str] = {}
-        when = self.read_only
+        when = self.read_when
         if self.is_place and when and when[0] == "if" and value != self.default:
             found[when[1]] = when[2]
         for word, pairs in _IMPLIES.findall(self.help):
@@ -290,7 +290,7 @@ def implied(
 
 def _refuse_ignored(schema: Schema, name: str, values: Mapping[str, Any]) -> None:
     """Raise if a parameter differs from its default where nothing would read it."""
-    when = schema[name].read_only
+    when = schema[name].read_when
     if when is None or when[1] not in schema or values[name] == schema[name].default:
         return
     word, other, value = when

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from learnit_utils import _files, _unpickle, fields
+from learnit_utils import _files, _unpickle
 from learnit_utils._unpickle import PickleError, line
-from learnit_utils.experiments import _torchfile, store
+from learnit_utils.experiments import _torchfile, _torchmodule, _waves, store
+from learnit_utils.experiments._torchmodule import ANGULAR
 from learnit_utils.experiments.store import Trained
 from learnit_utils.fields import Field, Layer, Theta
 from learnit_utils.inner import Init
@@ -28,7 +28,7 @@ from learnit_utils.inner import Init
 WEIGHTS = dict(w=False, kernel=False, weight=True)  # role -> whether it is (out, in)
 BIASES = ("b", "bias")
 WHOLE = ("state_dict", "model_state_dict", "network_fn_state_dict", "model")  # of a checkpoint
-SPEC, ANGULAR = "spec", "angular"  # what an export holds beside the layers
+SPEC = "spec"  # what an npz holds beside the layers
 MOST_DIMS = 4  # coordinates of a point; more inputs than that are features of them
 OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 LAYOUTS = dict(torch=".pt", flax=".flax.pkl", haiku=".haiku.pkl", npz=".npz")
@@ -154,7 +154,7 @@ def _of_npz(source: Path) -> Found:
         return found._replace(step_sizes=None) if not kept else layers(arrays)
     try:
         told = json.loads(spec.tobytes())
-        fields.build(**told)
+        _waves.build(**told)
     except (ValueError, TypeError, RecursionError) as e:
         raise PickleError(f"its field cannot be built ({line(e)})") from None
     count = range(len(found.theta) if kept else 0)
@@ -162,6 +162,17 @@ def _of_npz(source: Path) -> Found:
     if any(a is None for rate in rates for a in rate):
         raise PickleError("step sizes that do not belong to its layers")
     return found._replace(spec=told, step_sizes=rates or None)
+
+
+def _frequencies(file: Path) -> np.ndarray:
+    """Angular frequencies (dims, n) from an npy."""
+    try:
+        found = _array(file.name, file.read_bytes())
+    except Exception as e:  # a damaged file can fail in any way
+        raise PickleError(f"{line(file.name)}: no array of frequencies ({line(e)})") from None
+    if found.ndim != 2 or not found.size or not np.isfinite(found).all():
+        raise PickleError(f"{line(file.name)}: expected finite frequencies of shape (dims, n)")
+    return found if found.shape[0] <= MOST_DIMS else found.T
 
 
 def _array(name: str, data: bytes) -> np.ndarray:
@@ -194,7 +205,7 @@ def field_of(found: Found, kind: str | None = None, **settings: Any) -> Field:
         PickleError: a kind that is not known, or that these layers cannot be.
     """
     if found.spec is not None and kind is None and not settings:
-        return fields.build(**found.spec)
+        return _waves.build(**found.spec)
     theta, inputs = found.theta, found.theta[0].w.shape[0]
     kind = kind or ("siren" if any("siren" in name.lower() for name in found.names) else None)
     if kind is None:
@@ -209,12 +220,19 @@ def field_of(found: Found, kind: str | None = None, **settings: Any) -> Field:
         )
     if kind == "siren" and "omega0" not in settings:
         raise PickleError("the weights of a SIREN do not hold omega0: --omega0 is missing")
+    if kind == "fourier" and not {"sigma", "feature_seed"} <= settings.keys():
+        if found.angular is None:
+            raise PickleError(
+                "the weights of a network on Fourier features do not hold their frequencies: "
+                "--angular FILE.npy is missing"
+            )
+        kind, settings = "waves", settings | dict(angular=found.angular.tolist())
     widths = {layer.w.shape[1] for layer in theta[:-1]}
     if len(widths) != 1:
         raise PickleError(f"hidden layers of widths {sorted(widths)}, one is needed")
     sizes = dict(width=widths.pop(), depth=len(theta), channels=theta[-1].w.shape[1])
     try:
-        field = fields.build(kind, **(sizes | _of_inputs(kind, inputs, settings)))
+        field = _waves.build(kind, **(sizes | _of_inputs(kind, inputs, settings)))
     except (TypeError, ValueError) as e:
         raise PickleError(f"{kind}: {line(e, 200).partition('() ')[2] or line(e, 200)}") from None
     like = jax.eval_shape(field.init, jax.random.key(0))
@@ -223,7 +241,7 @@ def field_of(found: Found, kind: str | None = None, **settings: Any) -> Field:
             f"its first layer has {inputs} inputs, a {kind} network of these settings "
             f"{like[0].w.shape[0]}"
         )
-    if found.angular is not None and not _same(found.angular, _angular(field, theta)):
+    if found.angular is not None and not _same(found.angular, _torchmodule.angular(field, theta)):
         raise PickleError(f"its frequencies are not those of a {kind} network of these settings")
     return field
 
@@ -236,6 +254,8 @@ def _of_inputs(kind: str, inputs: int, settings: dict[str, Any]) -> dict[str, An
     """Settings with the number of coordinates, and of frequencies, that the inputs say."""
     if kind in ("siren", "relu"):
         return dict(dims=inputs) | settings
+    if kind == "waves":
+        return dict(dims=len(settings["angular"])) | settings
     if kind == "fourier":
         return dict(features=inputs // 2) | settings
     if kind == "posenc" and "frequencies" not in settings:
@@ -262,6 +282,7 @@ def convert(
     *,
     kind: str | None = None,
     by_frequency: bool = False,
+    angular: str | Path | None = None,
     **settings: Any,
 ) -> None:
     """Write the network in a file as weights with a manifest beside them.
@@ -271,6 +292,7 @@ def convert(
         target: ends in .safetensors.
         kind, settings: as in `field_of`.
         by_frequency: the encoding is in the order of learnit and NeRF; see `by_coordinate`.
+        angular: an npy of the frequencies of Fourier features, in radians, (dims, n).
 
     Raises:
         PickleError: the file is not such a checkpoint, or cannot be that kind of network.
@@ -278,6 +300,8 @@ def convert(
     """
     source = Path(source)
     found = read(source)
+    if angular is not None:
+        found = found._replace(angular=_frequencies(Path(angular)))
     try:
         field = field_of(found, kind, **settings)
     except PickleError as e:
@@ -311,9 +335,9 @@ def export(trained: Trained, layout: str, target: Path) -> list[Path]:
         raise ValueError(f"layout = {layout!r:.60}: expected one of {', '.join(LAYOUTS)}")
     field, theta = trained.field, [Layer(*map(np.asarray, la)) for la in trained.theta]
     if layout == "torch":
-        _files.write(target, _torchfile.written(state_dict(field, theta)))
+        _files.write(target, _torchfile.written(_torchmodule.state_dict(field, theta)))
         module = target.with_suffix(".py")
-        _files.write(module, torch_module(field, target.name).encode())
+        _files.write(module, _torchmodule.source(field, target.name).encode())
         return [target, module]
     if layout == "npz":
         arrays = {f"layer_{i}.{k}": a for i, la in enumerate(theta) for k, a in zip("wb", la)}
@@ -334,62 +358,3 @@ def _tree(field: Field, theta: Theta, layout: str) -> dict[str, Any]:
         return {"params": {f"Dense_{i}": dict(kernel=w, bias=b) for i, (w, b) in enumerate(theta)}}
     first = "siren/siren_layer{}/linear" if field.spec["kind"] == "siren" else "mlp/linear{}"
     return {first.format(f"_{i}" if i else ""): dict(w=w, b=b) for i, (w, b) in enumerate(theta)}
-
-
-def state_dict(field: Field, theta: Theta) -> dict[str, np.ndarray]:
-    """PyTorch's names and orientation of the weights; `angular` are frequencies of features."""
-    named = {}
-    for i, (w, b) in enumerate(theta):
-        named |= {f"layers.{i}.weight": w.T, f"layers.{i}.bias": b}
-    angular = _angular(field, theta)
-    return named if angular is None else named | {ANGULAR: angular}
-
-
-def _angular(field: Field, theta: Theta) -> np.ndarray | None:
-    """The frequencies of a field's features, (dims, n); None if it sees the bare coordinates."""
-    if field.spec["kind"] in ("siren", "relu"):
-        return None
-
-    def features(x):
-        return field.inputs(theta, x)[0]
-
-    slopes = jax.jacobian(features)(jnp.zeros(field.spec["dims"]))
-    return np.asarray(slopes[: len(slopes) // 2]).T  # the sines come first
-
-
-MODULE = '''"""{about} as a PyTorch module: field = Field(torch.load("{name}"))."""
-
-import torch
-
-
-class Field(torch.nn.Module):
-    def __init__(self, weights):
-        super().__init__()
-        shapes = [w.shape for name, w in weights.items() if name.endswith("weight")]
-        self.layers = torch.nn.ModuleList(torch.nn.Linear(n, m) for m, n in shapes)
-{buffer}        self.load_state_dict(weights)
-
-    def forward(self, x):
-{encode}        for i, layer in enumerate(self.layers[:-1]):
-            x = {act}
-        return {head} + {offset!r}
-'''
-
-
-def torch_module(field: Field, name: str) -> str:
-    """The source of a PyTorch module that is this field, with weights from a file of that name."""
-    s = field.spec
-    gain = f"({s.get('omega0')!r} if i == 0 else {s.get('hidden_omega0')!r})"
-    act = f"torch.sin({gain} * layer(x))" if s["kind"] == "siren" else "torch.relu(layer(x))"
-    waves = s["kind"] not in ("siren", "relu")
-    sides = "torch.sin(x @ self.angular), torch.cos(x @ self.angular)"
-    last = "self.layers[-1](x)"
-    return MODULE.format(
-        about=f"A {s['kind']} network of {s['depth']} layers, {s['width']} wide,",
-        name=name,
-        buffer=f'{" " * 8}self.register_buffer("angular", weights["angular"])\n' if waves else "",
-        encode=f"{' ' * 8}x = torch.cat([{sides}], -1)\n" if waves else "",
-        act=act,
-        head=f"torch.sigmoid({last})" if s["head"] == "sigmoid" else last,
-        offset=s["offset"],
-    )

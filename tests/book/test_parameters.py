@@ -449,8 +449,8 @@ def test_what_a_help_asks_for_is_there(name):
     """Every phrase "if X is V", "implies X = V" names a parameter and a value that it may have."""
     schema = read_schema(runner.find(ROOT, name))
     for parameter in schema.values():
-        if parameter.read_only:
-            schema[parameter.read_only[1]].check(parameter.read_only[2])
+        if parameter.read_when:
+            schema[parameter.read_when[1]].check(parameter.read_when[2])
         for value in (*parameter.words, "/a/path") if parameter.is_place else ():
             for other, text in parameter.implied(value).items():
                 assert text in schema[other].words

@@ -240,6 +240,31 @@ def test_a_killed_process_is_a_line_and_the_others_go_on(small_book, tmp_path, c
 
 
 @pytest.mark.slow
+def test_what_a_kernel_writes_beside_its_output_is_told_if_it_died(tmp_path, capfd):
+    """Libraries write to standard error when a kernel is ended, too."""
+    note = "import os, signal\nos.write(2, b'a note of a library\\n')\n"
+    write_notebook(tmp_path / "01_quiet.ipynb", "seed: int = 0  # seed\n", note)
+    kill = note + "os.kill(os.getpid(), signal.SIGKILL)"
+    write_notebook(tmp_path / "02_dead.ipynb", "seed: int = 0  # seed\n", kill)
+    jobs = [
+        runner.Job(p, {}, {}, "book", tmp_path / "out", "", dict(cell_timeout=60))
+        for p in sorted(tmp_path.glob("*.ipynb"))
+    ]
+    assert not _workers.execute_all(jobs, 1)
+    out, err = capfd.readouterr()
+    assert "a note" not in err
+    quiet, dead = out.split("02_dead", 1)
+    assert "a note" not in quiet
+    assert "DeadKernelError" in dead
+    assert "    a note of a library" in dead
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "01_quiet.ipynb",
+        "02_dead.failed.ipynb",
+        "results",
+    ]
+
+
+@pytest.mark.slow
 def test_several_chapters_run_side_by_side(in_small_book, tmp_path, capfd):
     assert main(["run", "all", "--out", str(tmp_path), "--jobs", "2"]) == 1  # one of them fails
     told = capfd.readouterr().out

@@ -317,7 +317,8 @@ def test_learnits_network_of_objects_is_the_same_function(tmp_path):
         ((120, 8, 8, 4), "mlp/linear{}", dict(kind="posenc"), "number of its frequencies is miss"),
         ((120, 8, 8, 4), "m/linear{}", dict(kind="posenc", frequencies=7), "a posenc network of"),
         ((63, 8, 8, 4), "m/linear{}", dict(kind="posenc", frequencies=10), "63 inputs, a posenc"),
-        ((31, 8, 1), "m/linear{}", dict(kind="fourier", sigma=1.0), "31 inputs, a fourier network"),
+        ((31, 8, 1), "m/linear{}", dict(kind="fourier", sigma=1.0, feature_seed=0), "31 inputs, a"),
+        ((32, 8, 1), "m/linear{}", dict(kind="fourier", sigma=1.0), "--angular FILE.npy is miss"),
         ((2, 8, 8, 1), "siren/linear{}", {}, "do not hold omega0: --omega0 is missing"),
         ((2, 8, 9, 1), "siren/linear{}", dict(omega0=30.0), "hidden layers of widths"),
         ((2, 8, 1), "siren/linear{}", dict(omega0=30.0, sigma=3.0), "sigma: expected one of"),
@@ -338,8 +339,70 @@ def test_frequencies_of_another_draw_are_refused(tmp_path):
     exchange.export(first, "torch", tmp_path / "to.pt")
     how = dict(kind="fourier", sigma=2.0)
     with pytest.raises(PickleError, match="its frequencies are not those of a fourier network"):
-        exchange.convert(tmp_path / "to.pt", tmp_path / "again.safetensors", **how)
+        exchange.convert(tmp_path / "to.pt", tmp_path / "again.safetensors", **how, feature_seed=3)
     exchange.convert(tmp_path / "to.pt", tmp_path / "again.safetensors", **how, feature_seed=4)
+
+
+def test_frequencies_in_the_file_are_enough(tmp_path):
+    first = trained("fourier", tmp_path)
+    exchange.export(first, "torch", tmp_path / "to.pt")
+    exchange.convert(tmp_path / "to.pt", tmp_path / "again.safetensors", kind="fourier")
+    again = store.load(tmp_path / "again.safetensors")
+    assert again.field.spec["kind"] == "waves"
+    x = jnp.linspace(-1, 1, 20).reshape(10, 2)
+    want = first.field(first.theta, x)
+    np.testing.assert_allclose(again.field(again.theta, x), want, atol=1e-5)
+    assert again.field == store.load(tmp_path / "again.safetensors").field
+    for layout in LAYOUTS:  # and out again
+        exchange.export(again, layout, tmp_path / f"more{LAYOUTS[layout]}")
+    exchange.convert(tmp_path / "more.npz", tmp_path / "more.safetensors")
+    same(store.load(tmp_path / "more.safetensors").theta, first.theta)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_learnits_network_of_slices_is_the_same_function(tmp_path, turned):
+    """Of its notebook `2d_ct`: sines and cosines of frequencies in radians, then a sigmoid."""
+    rng = np.random.default_rng(0)
+    tree = stack([64, *HIDDEN, 1], haiku("model/linear{}"))
+    source, rff = put(tmp_path, tree), rng.normal(0, 30, (2, 32))
+    np.save(tmp_path / "F.npy", rff.T if turned else rff)
+    words = ["--kind", "fourier", "--angular", str(tmp_path / "F.npy"), "--offset", "0"]
+    target = tmp_path / "start.safetensors"
+    ask = ["import-weights", str(source), str(target), *words, "--set", "head=sigmoid"]
+    assert main(ask) == 0
+    found = store.load(target)
+    x = rng.uniform(0, 1, (30, 2)).astype(np.float32)
+    z = x.astype(np.float64) @ rff.astype(np.float32)
+    h = np.concatenate([np.sin(z), np.cos(z)], -1)
+    for i, layer in enumerate(tree.values()):
+        h = h @ layer["w"] + layer["b"]
+        h = 1 / (1 + np.exp(-h)) if i == 4 else np.maximum(h, 0)
+    np.testing.assert_allclose(found.field(found.theta, x), h, atol=2e-4)
+    assert h.std() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"", "no array of frequencies"),
+        (b"PK\x03\x04", "no array of frequencies"),
+        (pickle.dumps(print), "no array of frequencies"),
+        (np.ones(4), "expected finite frequencies"),
+        (np.full((2, 4), np.nan), "expected finite frequencies"),
+        (np.ones((2, 5)), "its first layer has 8 inputs"),
+        (np.ones((2, 4), int), "no array of frequencies"),
+        (None, "no array of frequencies"),
+    ],
+)
+def test_frequencies_that_do_not_fit_are_refused(tmp_path, data, told):
+    source, file = put(tmp_path, stack([8, 8, 1], haiku("m/linear{}"))), tmp_path / "F.npy"
+    if data is not None:
+        file.write_bytes(data if isinstance(data, bytes) else npy(data))
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(PickleError, match=told) as error:
+        exchange.convert(source, tmp_path / "a.safetensors", kind="fourier", angular=file)
+    assert len(str(error.value).splitlines()) == 1
+    assert sorted(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize("module", ["flax.core.frozen_dict", "haiku._src.data_structures"])
