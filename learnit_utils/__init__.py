@@ -24,6 +24,9 @@ there is a book. Beside them `shipped`: weights, archives and results that come 
                   scans, local, base, transforms (what they share)
     experiments/  recipe, registry, run, protocol, seeds, scores, content, store, exchange,
                   flops, memory (the machinery)
+                  local, base, transforms (what they share)
+    experiments/  recipe, settings, registry, run, protocol, seeds, scores, content, store,
+                  exchange, flops, memory (the machinery)
                   fitting, propagation, differences, rate_distortion (one network, one signal)
                   spectral, wave_speeds, dictionary (the kernel of a network)
                   first_steps, rivals, transfer (inits and what they know)
