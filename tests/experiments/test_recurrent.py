@@ -34,7 +34,9 @@ def test_back_propagation_through_time_by_hand_is_jax_grad(seed, steps, bits):
         x = rng.normal(size=(steps, 4))
         if bits == 32:
             net, x = recurrent.Plain(*(m.astype(np.float32) for m in net)), x.astype(np.float32)
-        assert max(gaps(net, x, 2)) < (1e-12 if bits == 64 else 2e-6)
+        # an error of rounding that enters at the end passes V, and W once a step, on its way back
+        way = np.linalg.norm(net.V, 2) * max(1, np.linalg.norm(net.W, 2)) ** (steps - 1)
+        assert max(gaps(net, x, 2)) < (1e-12 if bits == 64 else 1e-6 * max(1, way))
 
 
 def test_the_example_is_that_of_the_notes():
