@@ -26,7 +26,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from learnit_utils import evaluate, fields, inner, tasks
-from learnit_utils.experiments import _sources, content, protocol, recipe, store
+from learnit_utils.experiments import _sources, content, protocol, recipe, registry, store
 from learnit_utils.experiments.content import digest
 from learnit_utils.experiments.recipe import Recipe
 from learnit_utils.forward import photometric
@@ -666,6 +666,15 @@ def test_a_recipe_depends_on_the_classes_and_the_forward_model_that_it_names():
     assert "forward.tomography" in named(forward="tomography")
     others = {"signals.glyphs", "signals.shapes", "signals.phantoms", "forward.tomography"}
     assert not others & faces
+
+
+@pytest.mark.parametrize("name", [*registry.RECIPES, *registry.SHARED])
+def test_every_recipe_names_what_it_loads(name):
+    settings = {**registry.RECIPES, **registry.SHARED}[name]
+    reached = _sources.reached(type(settings).__module__, type(settings).__name__)
+    named = {module for module, _ in _sources.members(reached, [*vars(settings).values()])}
+    for part in settings.signals.split("+"):
+        assert recipe.signal_modules()[part].__name__ in named
 
 
 def test_nothing_changes_by_itself(madeup):
