@@ -662,8 +662,13 @@ def test_a_recipe_depends_on_the_classes_and_the_forward_model_that_it_names():
 
     faces = named()
     assert {"signals.faces", "forward.pixels"} <= faces
-    loads = {("learnit_utils.signals.faces", "load"), ("learnit_utils.shipped", "read")}
-    assert loads <= _sources.reached("learnit_utils.signals.faces", None)
+    assert ("learnit_utils.signals.faces", "load") in _sources.reached(
+        "learnit_utils.signals.faces", None
+    )
+    assert "signals.photos" in named(signals="photos")
+    assert ("learnit_utils.shipped", "read") in _sources.reached(
+        "learnit_utils.signals.photos", None
+    )
     assert named(signals="faces+glyphs") - faces == {"signals.glyphs"}
     assert "forward.tomography" in named(forward="tomography")
     others = {"signals.glyphs", "signals.shapes", "signals.phantoms", "forward.tomography"}
