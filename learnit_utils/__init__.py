@@ -15,11 +15,12 @@ Four rooms: `forward`, from a field to what is measured of it; `signals`, the da
 from a recipe to a trained init, and from trained inits to a table; `book`, what exists because
 there is a book. Beside them `shipped`: weights, archives and results that come with the package.
 
-    forward/      pixels, tomography, reconstruct, cameras, rendering, photometric
-    signals/      faces, photos, text, sdf, phantoms, objects, landmarks, shapes, glyphs, colmap,
-                  local, base, transforms (what they share)
-    experiments/  recipe, registry, run, protocol, seeds, scores, content, store, exchange,
-                  flops, memory (the machinery)
+    forward/      pixels, tomography, fan_beam, reconstruct, cameras, rendering, photometric
+    signals/      faces, photos, text, sdf, phantoms, objects, landmarks, shapes, glyphs, local,
+                  colmap, nerf, shapenet, scans (readers of files and folders)
+                  base, places, transforms (what they share)
+    experiments/  recipe, settings, registry, run, protocol, seeds, scores, content, store,
+                  exchange, flops, memory (the machinery)
                   fitting, propagation, differences, rate_distortion (one network, one signal)
                   spectral, wave_speeds, dictionary (the kernel of a network)
                   first_steps, rivals, transfer (inits and what they know)

@@ -12,6 +12,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -30,6 +31,43 @@ class FileError(ValueError):
 def sha256(data: bytes | Path) -> str:
     """Hex digest of bytes, or of a file."""
     return hashlib.sha256(data.read_bytes() if isinstance(data, Path) else data).hexdigest()
+
+
+def content(path: Path) -> str:
+    """Hex digest of a file, or of the names and contents of all files below a folder.
+
+    Hidden files and folders do not count; the name of `path` itself does not either.
+    """
+    if not path.is_dir():
+        return _digest(path)
+    lines = []
+    for folder, below, names in os.walk(path):
+        below[:] = [name for name in below if not _hidden(name)]
+        for name in names:
+            if not _hidden(name):
+                file = Path(folder, name)
+                lines.append(f"{file.relative_to(path).as_posix()} {_digest(file)}")
+    return sha256("\n".join(sorted(lines)).encode("utf8", "surrogateescape"))
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name == "@eaDir"
+
+
+def _digest(file: Path) -> str:
+    try:
+        about = file.stat()
+        return _digest_of(file, about.st_size, about.st_mtime_ns, about.st_ino)
+    except OSError as e:  # gone, a broken link, not to be read
+        return type(e).__name__
+
+
+@cache
+def _digest_of(file: Path, *about: int) -> str:
+    """Of a file; read once until it changes."""
+    del about
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 # --- writing ----------------------------------------------------------------------------------

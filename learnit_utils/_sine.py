@@ -12,11 +12,16 @@ import numpy as np
 _PI = (np.float32(3.140625), np.float32(9.670257568359375e-4), np.float32(6.277114152908325e-7))
 _POLY = (2.6083159809786593541503e-06, -1.981069071916863322258e-04)
 _POLY += (8.33307858556509017944336e-03, -1.66666597127914428710938e-01)
+_MOST = np.float32(1.6)  # of |r|, a little above pi/2
 
 
 def _reduced_sine(x, k, sign):
-    """sign * sin(x - k pi) for |x - k pi| <= pi/2, float32."""
+    """sign * sin(x - k pi) for |x - k pi| <= pi/2, float32.
+
+    Of a large x the difference is rounding alone; kept below `_MOST`, where the polynomial is too.
+    """
     r = ((x - k * _PI[0]) - k * _PI[1]) - k * _PI[2]
+    r = jnp.clip(r, -_MOST, _MOST)
     r2 = r * r
     p = jnp.float32(_POLY[0])
     for c in _POLY[1:]:
@@ -53,7 +58,9 @@ def _by_platform(fast, exact):
 def sine(x: jax.Array) -> jax.Array:
     """sin(x), fast on CPU in float32: |error| <= 2e-7 for |x| <= 400; `jnp.sin` elsewhere.
 
-    Derivatives of any order are exact: d sine = cosine dx and d cosine = -sine dx.
+    The error grows with |x|, to 4e-6 at 1e5, and no digit is right from 1e7 on; the value lies in
+    [-1, 1], to 2e-7, for every finite x, and is nan for others. Derivatives of any order are exact:
+    d sine = cosine dx and d cosine = -sine dx.
 
     Args:
         x: angles in radians, any shape, floating point.

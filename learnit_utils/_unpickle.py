@@ -1,4 +1,4 @@
-"""Pickles of nested mappings of NumPy arrays, read without running them.
+"""Pickles of nested mappings of NumPy or JAX arrays, read without running them.
 
 A pickle is a program. Here its opcodes must be on a list, every name it asks for is answered by a
 stand-in of this module or refused, and the arrays are built from their raw bytes at the end.
@@ -78,6 +78,14 @@ def _from_buffer(raw, dtype, shape, order, *_):
     return made
 
 
+def _from_jax(make, given, state, *_):
+    if not (isinstance(make, _Name) and make.call is _Array and type(given) is tuple):
+        raise PickleError("a JAX array that is not made of one of NumPy")
+    made = _Array()
+    made.build(state)
+    return made
+
+
 def _encode(text, encoding="latin1", *_):
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise PickleError("text that is not encoded as latin1")
@@ -107,7 +115,10 @@ def _ndarray(*_):
 
 ALLOWED = {("_codecs", "encode"): _encode, ("collections", "OrderedDict"): _mapping}
 ALLOWED |= {("haiku._src.data_structures", name): _mapping for name in HAIKU}
+ALLOWED |= {("flax.core.frozen_dict", "FrozenDict"): _mapping}
 ALLOWED |= {("numpy", "ndarray"): _ndarray, ("numpy", "dtype"): _DType}
+ALLOWED |= {("jax._src.array", "_reconstruct_array"): _from_jax}
+ALLOWED |= {("jax._src.device_array", "reconstruct_device_array"): _from_jax}  # until JAX 0.4
 for _core in ("numpy.core", "numpy._core"):
     ALLOWED[_core + ".multiarray", "_reconstruct"] = _Array
     ALLOWED[_core + ".numeric", "_frombuffer"] = _from_buffer
@@ -117,12 +128,6 @@ class _Name(NamedTuple):
     """A name that is allowed, until it is called."""
 
     call: Callable
-
-
-def _asked(module, name):
-    if (module, name) not in ALLOWED:
-        raise PickleError(f"it asks for {line(module)}.{line(name)}")
-    return _Name(ALLOWED[module, name])
 
 
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
@@ -139,8 +144,10 @@ VALUES = frozenset(
 class _Machine:
     """The stack machine of a pickle. Every step is one of those below; there is no other."""
 
-    def __init__(self, data: bytes):
+    def __init__(self, data: bytes, allowed: dict | None = None, elsewhere: int = 0):
         self.data, self.spent = data, 0
+        self.allowed = ALLOWED if allowed is None else allowed
+        self.most = 2 * (len(data) + elsewhere)  # bytes of arrays; `elsewhere` are in other files
         self.stack, self.marks, self.memo = [], [], {}
 
     def run(self) -> Any:
@@ -202,7 +209,10 @@ class _Machine:
         if op == "DICT":
             self.stack.append({})
         for key, value in zip(items[::2], items[1::2], strict=True):
-            _put(self.stack[-1], key, value)
+            _put(self.stack[-1], self.named(key), value)
+
+    def named(self, key):
+        return key
 
     def append(self, op, argument):
         items = [self.stack.pop()] if op == "APPEND" else self.marked()
@@ -212,19 +222,25 @@ class _Machine:
 
     def name(self, op, argument):
         if op == "GLOBAL":
-            self.stack.append(_asked(*argument.split(" ", 1)))
+            self.stack.append(self.asked(*argument.split(" ", 1)))
             return
         name, module = self.stack.pop(), self.stack.pop()
         if not (isinstance(name, str) and isinstance(module, str)):
             raise PickleError("it asks for something without a name")
-        self.stack.append(_asked(module, name))
+        self.stack.append(self.asked(module, name))
+
+    def asked(self, module, name):
+        if (module, name) not in self.allowed:
+            raise PickleError(f"it asks for {line(module)}.{line(name)}")
+        return _Name(self.allowed[module, name])
+
+    def stored(self, op, argument):
+        raise PickleError(f"it uses the opcode {op}")
 
     def make(self, op, argument):
         given = self.stack.pop()
         if op == "BUILD":
-            if not isinstance(self.stack[-1], _Array | _DType):
-                raise PickleError("it changes what is not an array")
-            self.stack[-1].build(given)
+            self.state(given)
         else:
             asked = self.stack.pop()
             if not isinstance(asked, _Name) or type(given) is not tuple:
@@ -234,8 +250,13 @@ class _Machine:
         made = made.value if isinstance(made, _Array) else made
         if isinstance(made, bytes | np.ndarray):
             self.spent += memoryview(made).nbytes
-        if self.spent > 2 * len(self.data):
+        if self.spent > self.most:
             raise PickleError("its arrays are larger than the file")
+
+    def state(self, given):
+        if not isinstance(self.stack[-1], _Array | _DType):
+            raise PickleError("it changes what is not an array")
+        self.stack[-1].build(given)
 
 
 STEPS = dict.fromkeys(("PROTO", "FRAME"), _Machine.protocol)
@@ -247,6 +268,7 @@ STEPS |= dict.fromkeys(("DICT", "SETITEM", "SETITEMS"), _Machine.put)
 STEPS |= dict.fromkeys(("APPEND", "APPENDS"), _Machine.append)
 STEPS |= dict.fromkeys(("GLOBAL", "STACK_GLOBAL"), _Machine.name)
 STEPS |= dict.fromkeys(("REDUCE", "BUILD"), _Machine.make)
+STEPS |= dict.fromkeys(("PERSID", "BINPERSID"), lambda machine, *step: machine.stored(*step))
 
 
 def read(path: str | Path, most: int | None = None) -> Any:

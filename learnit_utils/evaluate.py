@@ -18,7 +18,7 @@ from scipy import stats
 
 from learnit_utils import inner, outer
 from learnit_utils.inner import Adapt, Init
-from learnit_utils.metrics import decibel
+from learnit_utils.metrics import SMALLEST, decibel
 from learnit_utils.tasks import Loss, Tasks
 
 SGD, ADAM = optax.sgd(1.0), optax.adam(1.0)  # of unit step size
@@ -221,7 +221,7 @@ def tune(
 
     Args:
         optimizer: of unit step size, for example `SGD` or `ADAM`.
-        lrs: the step sizes to try. One that diverges ranks last.
+        lrs: the step sizes to try. One that diverges ranks last, a perfect fit first.
 
     Raises:
         ValueError: no step size to try, or every one diverges.
@@ -229,7 +229,7 @@ def tune(
     if not len(lrs):
         raise ValueError("lrs: expected at least one step size")
     losses = np.stack([curve(loss, init, tasks, optimizer, steps, lr=lr, key=key) for lr in lrs])
-    scores = decibel(losses[:, :, -1]).mean(axis=1)
+    scores = decibel(np.maximum(losses[:, :, -1], SMALLEST)).mean(axis=1)  # nan, inf stay
     if not np.isfinite(scores).any():
         raise ValueError(f"every step size diverges: {', '.join(f'{lr:g}' for lr in lrs)}")
     best = int(np.where(np.isfinite(scores), scores, -np.inf).argmax())

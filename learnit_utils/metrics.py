@@ -4,6 +4,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+SMALLEST = np.finfo(np.float32).tiny  # an error, so that the PSNR of a perfect fit is finite
+
+
+def _pair(a, b) -> None:
+    """Raise ValueError unless a and b are of one shape and of floating-point numbers."""
+    if a.shape != b.shape:
+        raise ValueError(f"shapes differ: {a.shape} and {b.shape}")
+    for u in (a, b):
+        if not jnp.issubdtype(u.dtype, jnp.floating):
+            raise ValueError(f"values of type {u.dtype}: expected floating point, as of u / 255")
+
 
 def mse(a: jax.Array, b: jax.Array) -> jax.Array:
     """Mean squared error over all entries.
@@ -15,10 +26,10 @@ def mse(a: jax.Array, b: jax.Array) -> jax.Array:
         A scalar, in squared units of the values.
 
     Raises:
-        ValueError: if the shapes differ.
+        ValueError: if the shapes differ, or values that are not floating point: whole numbers of
+            8 bits, as in picture files, would wrap around.
     """
-    if a.shape != b.shape:
-        raise ValueError(f"shapes differ: {a.shape} and {b.shape}")
+    _pair(a, b)
     return jnp.mean((a - b) ** 2)
 
 
@@ -45,7 +56,7 @@ def psnr(a: jax.Array, b: jax.Array, peak: float = 1.0) -> jax.Array:
         A scalar in dB; infinite if a equals b.
 
     Raises:
-        ValueError: if the shapes differ.
+        ValueError: as `mse`.
     """
     return 10 * jnp.log10(peak**2 / mse(a, b))
 
@@ -60,13 +71,15 @@ def ssim(a: jax.Array, b: jax.Array, peak: float = 1.0) -> jax.Array:
         peak: the range of the values.
 
     Raises:
-        ValueError: shapes that differ, other numbers of axes, or a side under 11 pixels.
+        ValueError: shapes that differ, other numbers of axes, a side under 11 pixels, or values
+            that are not floating point.
 
     Source: Wang et al. 2004, equation 13; equals scikit-image's `structural_similarity` with
     gaussian_weights=True, sigma=1.5, use_sample_covariance=False.
     """
     if a.shape != b.shape or a.ndim not in (2, 3):
         raise ValueError(f"shapes {a.shape} and {b.shape}: two equal (height, width[, channels])")
+    _pair(a, b)
     if min(a.shape[:2]) < 11:
         raise ValueError(f"shape {a.shape}: both sides at least 11 pixels")
     window = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)

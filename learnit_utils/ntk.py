@@ -6,7 +6,7 @@ points and channels. Its rows and columns run over points first, channels within
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +19,17 @@ from learnit_utils.fields import Field, Theta
 
 DENSE_BELOW = 512  # rows up to which `eigenpairs` never bothers with Lanczos
 BLOCK = 256  # points of the first argument that `gram` handles at a time
+
+
+def _exact(f: Callable) -> Callable:
+    """f, with products in float32 also where a GPU or TPU would round their factors."""
+
+    @wraps(f)
+    def traced(*args):
+        with jax.default_matmul_precision("highest"):
+            return f(*args)
+
+    return traced
 
 
 # --- the kernel -------------------------------------------------------------------------------
@@ -75,6 +86,7 @@ def _distinct(x):
 
 
 @partial(jax.jit, static_argnums=(0, 4))
+@_exact
 def _gram(field, theta, x, x2, block):
     h2, delta2 = _factors(field, theta, x2)
 
@@ -113,6 +125,7 @@ def trace(field: Field, theta: Theta, x: jax.Array, *, block: int = 4096) -> flo
 
 
 @partial(jax.jit, static_argnums=0)
+@_exact
 def _trace(field, theta, x):
     h, delta = _factors(field, theta, x)
     parts = [((a**2).sum(-1) + 1) * (d**2).sum((-1, -2)) for a, d in zip(h, delta)]
@@ -142,6 +155,7 @@ def operator(f: Callable, theta: Any, x: Any) -> Operator:
     y = jax.eval_shape(f, theta, x)
 
     @jax.jit
+    @_exact
     def product(theta, x, v):
         out, pull = jax.vjp(lambda t: f(t, x), theta)
         direction = pull(v.reshape(out.shape).astype(out.dtype))

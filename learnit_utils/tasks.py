@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from learnit_utils import metrics
 from learnit_utils.fields import Field, Theta
@@ -19,19 +20,44 @@ Forward = Callable[[Callable, "Tasks", jax.Array], tuple[jax.Array, jax.Array]]
 
 
 class Tasks(NamedTuple):
-    """Many tasks, or one: a single task is the same thing without the leading axis of `each`."""
+    """Many tasks. A single one, `Task`, is the same without the leading axis of `each`."""
 
     each: Any  # pytree; every leaf (count, ...): what differs from task to task
     shared: Any = ()  # pytree: what all tasks have in common, for example coordinates
 
     @property
     def count(self) -> int:
-        """The number of tasks; defined for many, not for one."""
+        """The number of tasks; many have one, a `Task` has none."""
         return jax.tree.leaves(self.each)[0].shape[0]
 
     def take(self, index) -> "Tasks":
-        """The task at an index, or the tasks at an array or a slice of indices."""
-        return Tasks(jax.tree.map(lambda leaf: leaf[index], self.each), self.shared)
+        """The `Task` at an index, or the tasks at an array or a slice of indices.
+
+        Raises:
+            IndexError: an index that is known, and of no task; JAX alone would take the last one.
+        """
+        one = not isinstance(index, slice) and np.ndim(index) == 0
+        if not isinstance(index, slice | jax.core.Tracer):
+            _check_index(np.asarray(index), self.count)
+        each = jax.tree.map(lambda leaf: leaf[index], self.each)
+        return Task(each, self.shared) if one else Tasks(each, self.shared)
+
+
+class Task(Tasks):
+    """One task of many, from `Tasks.take`."""
+
+    __slots__ = ()
+
+    @property
+    def count(self) -> int:
+        """Not there: the leading axis is that of its points."""
+        raise TypeError("one task has no count; tasks.take(slice(i, i + 1)) are tasks, if only one")
+
+
+def _check_index(index, count) -> None:
+    if index.size and index.dtype != bool and not (-count <= index.min() <= index.max() < count):
+        wrong = index.max() if index.max() >= count else index.min()
+        raise IndexError(f"task {wrong}: expected an index below {count}, the number of tasks")
 
 
 class Split(NamedTuple):
@@ -79,17 +105,21 @@ def context_pruned(field: Field, loss: Loss, fraction: float) -> Loss:
     horizon cheap.
 
     Args:
-        field: the network; its last layer's head is the identity.
+        field: the network, with a spec; its last layer's head is the identity.
         loss: on image tasks (`forward.pixels.image_tasks`).
         fraction: of the points, in (0, 1].
 
     Raises:
-        ValueError: a fraction outside (0, 1].
+        ValueError: a fraction outside (0, 1], or a field whose spec has another head or is not
+            there.
 
     Source: Tack et al. 2023 (GradNCP), context pruning; without its bootstrapped target.
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction = {fraction}: expected a number in (0, 1]")
+    head = None if field.spec is None else field.spec.get("head")
+    if head != "linear":
+        raise ValueError(f"head = {head!r} of the field: expected linear, which the ranking is of")
 
     def on_part(theta, task, key):
         now, (values, x) = jax.lax.stop_gradient(theta), task

@@ -5,7 +5,6 @@ and the batch is spread over the devices of this process. Which tasks a step see
 and the step's number alone, so a run that was killed goes on, bit for bit (on CPU), where it was.
 """
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -22,15 +21,13 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from tqdm.auto import tqdm
 
-from learnit_utils import _files, _state
+from learnit_utils import _epochs, _files, _programs, _state
 from learnit_utils.evaluate import task_keys
 from learnit_utils.metrics import decibel
 from learnit_utils.outer import MetaGradient
 from learnit_utils.tasks import Tasks
 
 STATE, LOCK = "state.safetensors", ".lock"
-CACHED_PROGRAMS = 8
-_PROGRAMS: dict[str, Any] = {}  # compiled, by their hash: runs of one shape share one
 
 
 class TrainError(RuntimeError):
@@ -161,7 +158,10 @@ class _Loop:
         self.inputs = jax.device_put((tasks, key), self.everywhere)
         program = _program(grad, optimizer, batch, self.STEPS_PER_CALL, self.mesh)
         advance = jax.jit(program, donate_argnums=0, out_shardings=self.everywhere)
-        lowered = advance.lower(self.state, jnp.int32(0), *self.inputs)
+        positions = batch * self.STEPS_PER_CALL
+        self.orders = _epochs.Orders(key, tasks.count, positions, self.everywhere)
+        traced = advance.trace(self.state, jnp.int32(0), *self.inputs, *self.orders.of(0))
+        lowered = traced.lower()
         self.identity = dict(
             method=grad.name,
             batch=batch,
@@ -169,9 +169,9 @@ class _Loop:
             data=_state.tree_digest(tasks),
             init=_state.tree_digest(init),
             jax=version("jax"),
-            program=hashlib.sha256(lowered.as_text().encode()).hexdigest(),
+            program=_programs.digest(traced.jaxpr, lowered.as_text()),
         )
-        self.compiled = _cached(self.identity["program"], lowered.compile)
+        self.compiled = _programs.cached(self.identity["program"], lowered.compile)
         self.history = _History(batch)
         self.path = Path(monitor.out) / STATE if monitor.out is not None else None
         if self.path is not None and monitor.resume and self.path.exists():
@@ -211,14 +211,17 @@ class _Loop:
     def _advance(self, now, end):
         """Outer steps until `end`; returns the step reached, or raises."""
         tick = time.perf_counter()
-        self.state, losses, ok = self.compiled(self.state, jnp.int32(end), *self.inputs)
+        orders = self.orders.of(now * self.batch)
+        self.state, losses, ok = self.compiled(self.state, jnp.int32(end), *self.inputs, *orders)
         losses, reached = np.asarray(losses), int(self.state.step)
         self.history.train_seconds += time.perf_counter() - tick
         self.history.losses.append(losses[: reached - now])
-        if ok:
+        if ok.all():
             return reached
         self._save()
         bad = ", ".join(f"{v:g}" for v in losses[reached - now])
+        if ok[0] and not ok[1]:
+            bad += "; their gradient is not finite: optax.adam in inner steps needs an eps_root > 0"
         where = f"; {self.path} keeps the state before it" if self.path else ""
         raise TrainError(
             f"non-finite loss, weights or optimizer state at outer step {reached + 1} "
@@ -246,14 +249,6 @@ class _Loop:
 
 def _key_name(key: jax.Array) -> list[int]:
     return np.asarray(jax.random.key_data(key)).ravel().tolist()
-
-
-def _cached(program: str, compile: Callable[[], Any]) -> Any:
-    if program not in _PROGRAMS:
-        if len(_PROGRAMS) >= CACHED_PROGRAMS:
-            _PROGRAMS.clear()
-        _PROGRAMS[program] = compile()
-    return _PROGRAMS[program]
 
 
 class _History:
@@ -311,52 +306,45 @@ def _mesh(batch: int) -> Mesh:
     return Mesh(np.array(devices[:count]), ("tasks",))
 
 
-def sample_batch(
-    key: jax.Array, step: jax.Array, count: int, batch: int
-) -> tuple[jax.Array, jax.Array]:
-    """Indices (batch,) and keys (batch,) of the tasks of an outer step.
-
-    Tasks are dealt out epoch by epoch, every epoch in an order of its own.
-    """
-    key_order, key_tasks = jax.random.split(key)
-    position = step * batch + jnp.arange(batch)
-
-    def task(position):
-        epoch = jax.random.fold_in(key_order, position // count)
-        return jax.random.permutation(epoch, count)[position % count]
-
-    keys = jax.vmap(lambda p: jax.random.fold_in(key_tasks, p))(position)
-    return jax.vmap(task)(position), keys
-
-
 def _program(grad, optimizer, batch, steps_per_call, mesh) -> Callable:
-    """(state, end, tasks, key) -> state at `end` or before a bad step, losses, all finite."""
+    """State, end, tasks, key, first, orders -> state at `end` or before a bad step, losses, ok.
+
+    `orders` are those of the epochs from `first` on; ok (3,) says whether the losses, their
+    gradient, and what came of it were finite.
+    """
     direction = grad.step if mesh.size == 1 else _sharded(grad.step, mesh)
 
-    def advance(state, end, tasks, key):
+    def advance(state, end, tasks, key, first, orders):
         begin = state.step
 
         def one(carry):
             state, losses, _ = carry
             drawn = jax.random.clone(key)  # the step's number makes it another in every step
-            index, keys = sample_batch(drawn, state.step, tasks.count, batch)
+            _, key_tasks = jax.random.split(drawn)
+            position = state.step * batch + jnp.arange(batch)
+            index, keys = _epochs.dealt(key_tasks, position, first, orders)
             values, towards = direction(state.init, tasks.take(index), keys)
             updates, optimizer_state = optimizer.update(towards, state.optimizer, state.init)
             init = optax.apply_updates(state.init, updates)
-            made = jax.tree.leaves((values, init, optimizer_state))
-            ok = jnp.stack([jnp.isfinite(leaf).all() for leaf in made]).all()
+            made = (values, towards, (init, optimizer_state))
+            ok = jnp.stack([_finite(part) for part in made])
             new = State(state.step + 1, init, optimizer_state)
-            kept = jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, state)
+            kept = jax.tree.map(lambda a, b: jnp.where(ok.all(), a, b), new, state)
             return kept, losses.at[state.step - begin].set(values), ok
 
         def going(carry):
             state, _, ok = carry
-            return (state.step < end) & ok
+            return (state.step < end) & ok.all()
 
         losses = jnp.zeros((steps_per_call, batch))
-        return jax.lax.while_loop(going, one, (state, losses, jnp.asarray(True)))
+        return jax.lax.while_loop(going, one, (state, losses, jnp.ones(3, bool)))
 
     return advance
+
+
+def _finite(tree) -> jax.Array:
+    """Whether all of a pytree is."""
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
 def _sharded(step, mesh) -> Callable:

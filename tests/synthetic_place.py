@@ -34,7 +34,7 @@ def build(root, model="PINHOLE", params=(90.0, 95.0, 33.0, 23.0), images=30):
         told["kinv_mats"].append(np.linalg.inv(lens))
         told["c2w_mats"].append(np.linalg.inv(world)[:3])
         told["res_mats"].append([64, 48])
-        told["bds"].append([0.9 * np.quantile(ahead, 0.001), 1.1 * np.quantile(ahead, 0.999)])
+        told["bds"].append(np.quantile(ahead, [0.001, 0.999]))
     for name, values in told.items():
         np.save(root / f"{name}.npy", np.array(values))
     return made

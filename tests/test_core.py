@@ -1,5 +1,6 @@
 """The core: tasks, inner loops and outer directions obey their closed forms."""
 
+import dataclasses
 import re
 from functools import cache
 
@@ -9,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from learnit_utils import fields, inner, outer, tasks
+from learnit_utils import fields, inner, outer, tasks, train
 from learnit_utils.experiments import flops
 from learnit_utils.forward import pixels
 from learnit_utils.inner import Init
@@ -70,6 +73,50 @@ def direction(method, steps=3, lr=0.1, batching="scan"):
 
 
 # --- tasks ----------------------------------------------------------------------------------
+@given(st.integers(1, 6), st.integers(-9, 9))
+def test_an_index_of_no_task_is_refused_and_not_taken_for_the_last(count, index):
+    many = Tasks(jnp.arange(count))
+    if -count <= index < count:
+        assert int(many.take(index).each) == range(count)[index]
+        assert many.take(np.array([index])).each.tolist() == [range(count)[index]]
+        return
+    for wrong in (index, np.array([0, index]), jnp.array([index])):
+        with pytest.raises(IndexError, match=f"^task {index}: expected an index below {count}, "):
+            many.take(wrong)
+
+
+def test_tasks_are_taken_by_what_arrays_are_taken_by():
+    many = Tasks(jnp.arange(5), "shared")
+    assert many.take(slice(1, 9)).each.tolist() == [1, 2, 3, 4]
+    assert many.take(np.array([], int)).count == 0
+    assert many.take(np.arange(5) > 2).each.tolist() == [3, 4]
+    assert jax.jit(lambda i: many.take(i).each)(3) == 3
+    assert many.take(2) == (2, "shared")
+
+
+def test_one_task_is_no_tasks():
+    """The leading axis of a picture's pixels is no number of tasks."""
+    many = Tasks(jnp.zeros((4, 64, 1)))
+    one = many.take(0)
+    with pytest.raises(TypeError, match="one task has no count"):
+        _ = one.count
+    with pytest.raises(TypeError, match="one task has no count"):
+        train.run(direction_of_pixels(), jnp.zeros(1), one, optax.sgd(1e-3), 2)
+    again = jax.tree.map(lambda leaf: leaf + 1, one)
+    assert type(again) is type(one) is tasks.Task
+    assert type(one._replace(each=0)) is tasks.Task
+    assert many.take(slice(0, 1)).count == 1
+
+
+def direction_of_pixels():
+    """A direction that takes any numbers for a task."""
+
+    def loss(theta, task, key):
+        return jnp.sum((theta - task.each) ** 2)
+
+    return outer.maml(loss, inner.sgd(loss, 1, 1e-2))
+
+
 @pytest.mark.parametrize("of", [lambda u: dataset(u, ["a", "b"]), lambda u: u])
 def test_a_picture_becomes_its_pixels_at_their_coordinates(rng, of):
     pictures = rng.uniform(size=(2, 5, 7, 3)).astype(np.float32)
@@ -183,6 +230,14 @@ def test_all_points_are_the_loss_itself(seed):
 def test_an_impossible_fraction_is_named(fraction):
     with pytest.raises(ValueError, match=rf"fraction = {fraction}: expected a number in \(0, 1\]"):
         tasks.context_pruned(FIELD, None, fraction)
+
+
+@pytest.mark.parametrize("spec", [None, FIELD.spec | dict(head="sigmoid")])
+def test_pruning_is_refused_where_its_ranking_would_not_hold(spec):
+    """The gradient of a sigmoid's last layer has its slope in it."""
+    field = dataclasses.replace(FIELD, spec=spec)
+    with pytest.raises(ValueError, match="of the field: expected linear, which the ranking is of"):
+        tasks.context_pruned(field, LOSS, 0.5)
 
 
 @cache

@@ -202,6 +202,15 @@ def test_tuning_says_so_if_every_step_size_overflows(many):
         evaluate.tune(square, jnp.float32(2), many, SGD, [1e25, 1e30], 1)
 
 
+def test_a_perfect_fit_is_the_best_and_no_divergence(many):
+    """An error of 0 is infinitely many decibels."""
+    still = tasks.Tasks(jnp.zeros((3, 4)))
+    tuned = evaluate.tune(square, jnp.float32(2), still, SGD, [0.1, 0.5, 0.3], 1)
+    assert tuned.lr == 0.5  # one step of it is the minimum
+    assert (tuned.losses[1, :, -1] == 0).all()
+    assert evaluate.tune(square, jnp.float32(2), still, SGD, [0.5], 1).lr == 0.5
+
+
 def test_steps_to_a_level_are_those_of_the_first_time():
     assert evaluate.steps_to([1, 5, 3, 6], 4) == 1
     assert evaluate.steps_to([1, 5, 3, 6], 1) == 0

@@ -1,6 +1,7 @@
 """Laws of the fast sine, of the fields and of their initialisation."""
 
 import dataclasses
+import json
 import re
 from functools import cache, partial
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
-from learnit_utils import fields
+from learnit_utils import fields, ntk
 
 SEEDS = range(4)
 MAKERS = {
@@ -21,6 +22,9 @@ MAKERS = {
     "fourier": lambda **kw: fields.fourier(features=16, **kw),
     "posenc": lambda **kw: fields.posenc(frequencies=5, **kw),
 }
+
+
+FAST_SINE, FAST_COSINE = jax.jit(fields.sine), jax.jit(fields.cosine)
 
 
 # --- the sine: against float64, on a dense grid, on random points and at the seams ------------
@@ -77,6 +81,28 @@ def test_sine_is_odd_and_bounded(rng):
     x = jnp.asarray(rng.uniform(-1e4, 1e4, 10_000), jnp.float32)
     np.testing.assert_array_equal(fields.sine(-x), -fields.sine(x))
     assert jnp.abs(fields.sine(x)).max() <= 1 + 2e-7
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.floats(allow_nan=False, allow_infinity=False, width=32))
+def test_sine_and_cosine_stay_in_their_range_for_every_number(x):
+    """However large: no digit may be right there, but no network is blown up."""
+    for f in (FAST_SINE, FAST_COSINE):
+        assert abs(float(f(jnp.float32(x)))) <= 1 + 2e-7
+
+
+def test_huge_angles_stay_in_range_with_their_derivatives():
+    x = np.float32(10) ** np.arange(0, 38, 0.25, dtype=np.float32)
+    x = jnp.asarray(np.concatenate([x, -x, [np.finfo(np.float32).max]]))
+    for f in (fields.sine, fields.cosine):
+        for g in (f, jax.vmap(jax.grad(f)), jax.vmap(jax.grad(jax.grad(f)))):
+            assert np.abs(np.asarray(jax.jit(g)(x))).max() <= 1 + 2e-7
+
+
+@pytest.mark.parametrize(("x", "tolerance"), [(1e4, 1e-5), (1e5, 1e-4)])
+def test_the_error_of_the_sine_grows_slowly(x, tolerance):
+    x = np.linspace(x / 2, x, 20_001, dtype=np.float32)
+    assert np.abs(FAST_SINE(x) - np.sin(np.float64(x))).max() < tolerance
 
 
 def test_sine_vmaps_and_scans(rng):
@@ -319,10 +345,62 @@ def test_sigmoid_head_stays_in_range():
         (lambda: fields.siren(head="tanh"), "head = 'tanh': expected one of linear, sigmoid"),
         (lambda: fields.relu(scheme="glorot"), "scheme = 'glorot': expected one of he, lecun"),
         (lambda: fields.fourier(sigma=np.inf), "sigma = inf: expected a finite number > 0"),
-        (lambda: fields.posenc(frequencies=0), "frequencies = 0: expected a finite number > 0"),
+        (lambda: fields.posenc(frequencies=0), "frequencies = 0: expected an integer >= 1"),
+        (lambda: fields.posenc(frequencies=2.5), "frequencies = 2.5: expected an integer >= 1"),
+        (lambda: fields.posenc(max_log2=np.nan), "max_log2 = nan: expected a finite number"),
+        (lambda: fields.posenc(dims=0), "dims = 0: expected an integer >= 1"),
+        (lambda: fields.fourier(features=2.5), "features = 2.5: expected an integer >= 1"),
+        (lambda: fields.fourier(features=True), "features = True: expected an integer >= 1"),
+        (lambda: fields.fourier(feature_seed=-1), "feature_seed = -1: expected an integer >= 0"),
+        (lambda: fields.fourier(dims="2"), "dims = '2': expected an integer >= 1"),
+        (lambda: fields.siren(width=True), "width = True: expected an integer >= 1"),
+        (lambda: fields.siren(omega0="30"), "omega0 = '30': expected a finite number > 0"),
+        (lambda: fields.siren(omega0=True), "omega0 = True: expected a finite number > 0"),
+        (lambda: fields.siren(offset=None), "offset = None: expected a finite number"),
+        (lambda: fields.siren(offset=np.inf), "offset = inf: expected a finite number"),
         (lambda: fields.build("mlp"), "kind = 'mlp': expected one of siren, relu, fourier, posenc"),
     ],
 )
 def test_bad_settings_are_named(call, told):
     with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
         call()
+
+
+def test_numbers_of_numpy_are_numbers():
+    """A spec holds Python's, whatever was given, so that it can be written down."""
+    given = fields.fourier(np.int64(8), np.int32(3), np.float32(2.5), features=np.int16(4))
+    assert given == fields.fourier(8, 3, 2.5, features=4)
+    assert json.loads(json.dumps(dict(given.spec))) == given.spec
+    assert fields.siren(np.int64(8), 3) == fields.siren(8, 3)
+
+
+# --- precision on other devices ---------------------------------------------------------------
+def precisions(f, *args):
+    """That of every product in a function's program, in order."""
+    text = str(jax.make_jaxpr(f)(*args))
+    return [("HIGHEST" in part[:400]) for part in text.split("dot_general[")[1:]]
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_phases_are_computed_exactly_on_every_device(kind):
+    """The products of coordinates, that a GPU would round to 10 bits; their gradients, too."""
+    field, theta = drawn(kind)
+    encoded = kind in ("fourier", "posenc")
+    x = jnp.ones((5, 2))
+    assert precisions(field, theta, x) == [True, *([True] if encoded else []), False, False]
+    slope = precisions(jax.grad(lambda x: field(theta, x).sum()), x)
+    assert slope.count(True) == (4 if encoded else 2)
+
+
+def test_kernels_are_computed_exactly_on_every_device():
+    field, theta = drawn("siren")
+    x = jax.random.uniform(jax.random.key(0), (6, 2))
+    product = ntk.operator(field.apply, theta, x).product
+    for f, args in (
+        (lambda t: ntk._gram(field, t, x, x, 6), (theta,)),
+        (lambda t: ntk._trace(field, t, x), (theta,)),
+        (product, (jnp.ones(18),)),
+    ):
+        found = precisions(f, *args)
+        assert len(found) > 2
+        assert all(found)

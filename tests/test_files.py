@@ -3,6 +3,8 @@
 import io
 import os
 import stat
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -11,6 +13,24 @@ import pytest
 from learnit_utils import _files, shipped
 from learnit_utils._files import FileError
 from learnit_utils.signals import photos
+
+ENTERS = """
+import sys
+from pathlib import Path
+from learnit_utils import _files
+for i in range(60):
+    _files.enter(Path(sys.argv[1]), f"{sys.argv[2]}{i}", sys.argv[2].encode() * i, number=i)
+"""
+
+
+def test_processes_that_enter_files_into_one_folder_lose_none(tmp_path):
+    words = [[sys.executable, "-c", ENTERS, str(tmp_path), name] for name in "ab"]
+    both = [subprocess.Popen(w, stderr=subprocess.PIPE) for w in words]
+    told = [p.communicate(timeout=120)[1] for p in both]
+    assert [p.returncode for p in both] == [0, 0], told
+    entries = _files.manifest(tmp_path)
+    assert sorted(entries) == sorted(f"{name}{i}" for name in "ab" for i in range(60))
+    assert all(_files.check(tmp_path / name, entry) is None for name, entry in entries.items())
 
 
 # --- writing ----------------------------------------------------------------------------------

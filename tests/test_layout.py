@@ -18,7 +18,7 @@ import chapter_budget
 
 PACKAGE = ROOT / "learnit_utils"
 SHELF = ["fields", "metrics", "tasks", "inner", "outer", "train", "evaluate", "baselines", "ntk"]
-PRIVATE = ["_files", "_state", "_sine", "_unpickle"]
+PRIVATE = ["_epochs", "_files", "_programs", "_state", "_sine", "_unpickle"]
 # What each room may import of the package, beside itself: the contracts of the house.
 MAY_USE = {
     "private": {"private"},

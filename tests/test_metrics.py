@@ -117,3 +117,20 @@ def test_a_wave_sits_in_its_ring(k):
 def test_shapes_that_do_not_fit_are_refused(call):
     with pytest.raises(ValueError, match="shape"):
         call()
+
+
+@pytest.mark.parametrize("metric", [metrics.mse, metrics.psnr, metrics.ssim])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, bool])
+def test_whole_numbers_are_refused_before_they_wrap_around(metric, dtype):
+    """Of 8 bits, 10 - 200 is 66; what is compared are values, as of u / 255."""
+    u, v = np.full((12, 12), 10).astype(dtype), np.full((12, 12), 200).astype(dtype)
+    told = rf"^values of type {np.dtype(dtype)}: expected floating point, as of u / 255$"
+    for a, b in ((u, v), (jnp.asarray(u), jnp.asarray(v)), (u, v / np.float32(255))):
+        with pytest.raises(ValueError, match=told):
+            metric(a, b)
+
+
+@given(st.integers(0, 255), st.integers(0, 255))
+def test_the_error_of_pictures_of_8_bits_is_that_of_their_values(a, b):
+    u, v = (np.full((2, 2), x, np.uint8) / np.float32(255) for x in (a, b))
+    assert float(metrics.mse(u, v)) == pytest.approx(((a - b) / 255) ** 2, rel=1e-4, abs=1e-9)

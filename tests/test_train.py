@@ -13,8 +13,21 @@ import killed_run
 import numpy as np
 import optax
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from learnit_utils import _files, _state, evaluate, fields, inner, outer, tasks, train
+from learnit_utils import (
+    _epochs,
+    _files,
+    _programs,
+    _state,
+    evaluate,
+    fields,
+    inner,
+    outer,
+    tasks,
+    train,
+)
 from learnit_utils.forward import pixels
 from learnit_utils.inner import Init
 from learnit_utils.metrics import decibel
@@ -79,21 +92,58 @@ def small(
 
 
 # --- which tasks a step sees ------------------------------------------------------------------
+def drawn_anew(key, step, count, batch):
+    """What a step sees, by the definition: a permutation for every position."""
+    key_order, key_tasks = jax.random.split(key)
+
+    def task(position):
+        epoch = jax.random.fold_in(key_order, position // count)
+        return jax.random.permutation(epoch, count)[position % count]
+
+    position = step * batch + jnp.arange(batch)
+    keys = jax.vmap(lambda p: jax.random.fold_in(key_tasks, p))(position)
+    return jax.vmap(task)(position), keys
+
+
+def seen(count, batch, steps, calls=4, key=0):
+    """Indices and keys of all steps, as a run deals them out: so many steps a call."""
+    orders = _epochs.Orders(jax.random.key(key), count, batch * calls, None)
+    _, key_tasks = jax.random.split(jax.random.key(key))
+    for step in range(steps):
+        first, drawn = orders.of(step // calls * calls * batch)
+        position = step * batch + jnp.arange(batch)
+        yield _epochs.dealt(jax.random.clone(key_tasks), position, first, drawn)
+
+
 def test_every_epoch_visits_every_task_once_in_an_order_of_its_own():
     count, batch = 10, 4
-    steps = 3 * count // batch + 1
-    index = [
-        train.sample_batch(jax.random.key(0), jnp.int32(s), count, batch)[0] for s in range(steps)
-    ]
-    seen = np.concatenate(index)[: 3 * count].reshape(3, count)
-    assert all(sorted(epoch) == list(range(count)) for epoch in seen)
-    assert len({tuple(epoch) for epoch in seen}) == 3
+    index = [i for i, _ in seen(count, batch, 3 * count // batch + 1)]
+    epochs = np.concatenate(index)[: 3 * count].reshape(3, count)
+    assert all(sorted(epoch) == list(range(count)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 3
 
 
 def test_every_visit_has_a_key_of_its_own():
-    keys = [train.sample_batch(jax.random.key(0), jnp.int32(s), 5, 4)[1] for s in range(6)]
-    data = [k.tobytes() for k in np.concatenate([jax.random.key_data(k) for k in keys])]
+    data = [k.tobytes() for _, keys in seen(5, 4, 6) for k in jax.random.key_data(keys)]
     assert len(set(data)) == 24
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 5))
+def test_orders_that_are_kept_are_those_of_the_definition(count, batch, calls):
+    """However epochs, batches and calls lie to each other; nothing lies beyond the orders."""
+    batch = min(batch, count)
+    for step, (index, keys) in enumerate(seen(count, batch, 7, calls, key=3)):
+        expected, theirs = drawn_anew(jax.random.key(3), step, count, batch)
+        np.testing.assert_array_equal(index, expected)
+        np.testing.assert_array_equal(*(jax.random.key_data(k) for k in (keys, theirs)))
+
+
+def test_an_order_is_drawn_once_an_epoch():
+    orders = _epochs.Orders(jax.random.key(0), 1000, 30, None)
+    kept = [orders.of(30 * call)[1] for call in range(33)]
+    assert all(k is kept[0] for k in kept)
+    assert orders.of(1000)[1] is not kept[0]
 
 
 # --- learning ---------------------------------------------------------------------------------
@@ -303,7 +353,7 @@ def test_twenty_kills_change_no_bit(tmp_path):
 # --- what is not finite -----------------------------------------------------------------------
 def test_a_bad_loss_stops_the_run_at_its_step_and_keeps_the_state_before(tmp_path):
     broken = DATA._replace(each=DATA.each.at[4].set(jnp.nan))
-    orders = [train.sample_batch(jax.random.key(5), jnp.int32(s), 7, 3)[0] for s in range(5)]
+    orders = [index for index, _ in seen(7, 3, 5, key=5)]
     bad = next(s for s, index in enumerate(orders) if 4 in index)
     told = rf"at outer step {bad + 1} \(losses after adaptation: .*nan.*\); .* keeps the state bef"
     with pytest.raises(train.TrainError, match=told) as error:
@@ -315,6 +365,64 @@ def test_a_bad_loss_stops_the_run_at_its_step_and_keeps_the_state_before(tmp_pat
     np.testing.assert_array_equal(found["['state'].init"], good)
     with pytest.raises(train.TrainError, match=f"outer step {bad + 1}"):
         small(30, data=broken, out=tmp_path)
+
+
+@pytest.mark.parametrize(("eps_root", "fails"), [(0.0, True), (1e-8, False)])
+def test_a_gradient_through_adam_that_is_not_finite_says_what_helps(eps_root, fails):
+    """Where an entry of the inner gradient is 0 its second moment has an infinite root's slope."""
+
+    def loss(theta, task, key):
+        return jnp.sum((theta[:1] - task.each) ** 2)  # the second weight has no gradient
+
+    adapt = inner.with_optimizer(loss, 2, optax.adam(1e-2, eps_root=eps_root))
+    begin, data = jnp.ones(2), tasks.Tasks(jnp.arange(4.0)[:, None])
+
+    def learn():
+        train.run(outer.maml(loss, adapt), begin, data, ADAM, 2)
+
+    if not fails:
+        learn()
+        return
+    told = (
+        r"outer step 1 \(losses after .*; their gradient is not finite: optax.adam in inner steps"
+    )
+    with pytest.raises(train.TrainError, match=told) as error:
+        learn()
+    assert "\n" not in str(error.value)
+
+
+# --- programs -----------------------------------------------------------------------------------
+def constants_apart(value):
+    """A program's jaxpr, with a constant array of its own inside a loop inside a function."""
+    c = np.full((3, 4), value, np.float32)
+
+    @jax.jit
+    def f(x):
+        return jax.lax.scan(lambda s, _: (s + c.sum() * x + (c * x).sum(), None), 0.0, length=2)[0]
+
+    return jax.jit(f).trace(jnp.float32(1))
+
+
+def test_a_program_counts_by_its_constants_wherever_its_text_has_them():
+    """Newer compilers take constants out of the text."""
+    a, same, b = (constants_apart(v).jaxpr for v in (1.0, 1.0, 2.0))
+    assert _programs.digest(a, "text") == _programs.digest(same, "text")
+    assert _programs.digest(a, "text") != _programs.digest(b, "text")
+    assert _programs.digest(a, "text") != _programs.digest(a, "other")
+
+
+@pytest.mark.slow
+def test_fields_that_differ_in_their_frequencies_alone_share_no_program(tmp_path):
+    """In a process in which constants are no part of a program's text, where JAX has the choice."""
+    there = os.environ | dict(JAX_USE_SIMPLIFIED_JAXPR_CONSTANTS="1", JAX_PLATFORMS="cpu")
+    done = subprocess.run(
+        [sys.executable, os.path.join(TESTS, "two_frequencies.py"), str(tmp_path)],
+        env=there,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split() == ["apart", "refused"]
 
 
 def test_weights_that_overflow_stop_the_run():

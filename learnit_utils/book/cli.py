@@ -1,4 +1,4 @@
-"""The `learnit` command: list, params, run, train, import-weights, ship-results, verify."""
+"""The `learnit` command: list, params, run, train, weights in and out, ship-results, verify."""
 
 import argparse
 import sys
@@ -8,7 +8,7 @@ from learnit_utils import shipped
 from learnit_utils.book import runner
 from learnit_utils.book.parameters import ParameterError, read_schema
 
-EPILOG = """chapter parameters follow as --NAME VALUE; `learnit params CHAPTER` lists them.
+EPILOG = """chapter parameters are given as --NAME VALUE; `learnit params CHAPTER` lists them.
 exit status: 0 done, 1 a chapter or a file failed, 2 refused before anything started."""
 
 
@@ -28,6 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_train(commands)
     _add_import(commands)
+    _add_export(commands)
     kept = commands.add_parser("ship-results", help="take measured pieces into the package")
     kept.add_argument("folder", type=Path, help="pieces/STUDY in the folder of a run")
     commands.add_parser("verify", help="hash every shipped file against its manifest")
@@ -38,11 +39,11 @@ def _add_run(commands) -> None:
     run = commands.add_parser(
         "run",
         help="run a chapter with papermill",
+        usage="learnit run CHAPTER [options] [--NAME VALUE ...]; CHAPTER is a name, or `all`",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    run.add_argument("chapter", help="a chapter's name, or `all`")
     run.add_argument("--profile", default="book", help="book (the defaults), smoke, colab, paper")
     run.add_argument("--out", type=Path, default=Path("runs"), help="folder (default: runs)")
     run.add_argument("--jobs", type=int, help="chapters at a time (default: one per core)")
@@ -71,21 +72,51 @@ def _add_train(commands) -> None:
 
 
 def _add_import(commands) -> None:
-    pickled = commands.add_parser(
-        "import-weights", help="convert a published pickle without executing anything in it"
+    read = commands.add_parser(
+        "import-weights", help="take in weights of others without executing anything in the file"
     )
-    pickled.add_argument("source", type=Path, help="the pickle: haiku's nested mapping of arrays")
-    pickled.add_argument("target", type=Path, help="a new file in .safetensors")
-    pickled.add_argument("--omega0", type=float, required=True, help="omega0 of the first layer")
-    pickled.add_argument("--hidden-omega0", type=float, help="of the others (default: the same)")
-    pickled.add_argument("--offset", type=float, default=0.5, help="added to the output (0.5)")
+    read.add_argument("source", type=Path, help="pickle of haiku or flax, state dict, or npz")
+    read.add_argument("target", type=Path, help="a new file in .safetensors")
+    read.add_argument("--kind", help="siren, relu, posenc or fourier, where names do not say it")
+    read.add_argument("--omega0", help="of a SIREN's first layer")
+    read.add_argument("--hidden-omega0", help="of the others (default: the same)")
+    read.add_argument("--offset", help="added to the output (0.5)")
+    read.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another setting of the network, as in `learnit_utils.fields`, for example "
+        "frequencies=20, max_log2=8, scale=1, head=sigmoid; may be repeated",
+    )
+    read.add_argument(
+        "--angular",
+        type=Path,
+        metavar="FILE.npy",
+        help="frequencies of Fourier features, in radians, coordinates x frequencies",
+    )
+    read.add_argument(
+        "--by-frequency",
+        action="store_true",
+        help="posenc: features stand frequency by frequency, as in learnit and NeRF",
+    )
 
 
-def _overrides(rest: list[str]) -> dict[str, str]:
-    """--name value and --name=value pairs of a command line."""
-    given: dict[str, str] = {}
+def _add_export(commands) -> None:
+    write = commands.add_parser("export-weights", help="write an init for another framework")
+    write.add_argument("name", help="one that ships, or a file in .safetensors")
+    write.add_argument("target", type=Path, nargs="?", help="a new file (default: by the name)")
+    write.add_argument("--to", required=True, help="torch, flax, haiku or npz")
+
+
+def _overrides(rest: list[str]) -> tuple[str, dict[str, str]]:
+    """The chapter, and --name value and --name=value pairs, in any order."""
+    chapter, given = None, {}
     words = iter(rest)
     for word in words:
+        if chapter is None and not word.startswith("-"):
+            chapter = word
+            continue
         if not word.startswith("--") or len(word) == 2:
             raise ParameterError(f"{word!r:.60}: parameters are given as --NAME VALUE")
         name, equals, value = word[2:].partition("=")
@@ -96,7 +127,9 @@ def _overrides(rest: list[str]) -> dict[str, str]:
         if name in given:
             raise ParameterError(f"--{name}: given twice")
         given[name] = value
-    return given
+    if chapter is None:
+        raise ParameterError("a chapter's name is missing: learnit run CHAPTER [--NAME VALUE ...]")
+    return chapter, given
 
 
 def _list() -> int:
@@ -115,22 +148,31 @@ def _params(chapter: str) -> int:
 
 
 def _run(a: argparse.Namespace, rest: list[str]) -> int:
-    root, given = runner.book_root(), _overrides(rest)
-    names = list(runner.chapters(root)) if a.chapter == "all" else [a.chapter]
-    if a.chapter == "all" and given:
+    from learnit_utils.book import _workers
+
+    root, (chapter, given) = runner.book_root(), _overrides(rest)
+    names = list(runner.chapters(root)) if chapter == "all" else [chapter]
+    if chapter == "all" and given:
         raise ParameterError(f"--{next(iter(given))}: a parameter goes to one chapter, not to all")
-    workers = runner.cores() if a.jobs is None else a.jobs
-    if workers < 1 or (a.cell_timeout or 1) < 1:
+    workers = _workers.cores() if a.jobs is None else a.jobs
+    if workers < 1 or (1 if a.cell_timeout is None else a.cell_timeout) < 1:
         raise ParameterError("--jobs, --cell-timeout: expected integers >= 1")
-    limit = a.cell_timeout or (600 if a.profile in ("book", "smoke") else 24 * 3600)
-    options = dict(cell_timeout=limit, kernel=a.kernel)
+    options = dict(cell_timeout=a.cell_timeout, kernel=a.kernel)
     jobs = [runner.plan(root, n, a.profile, given, a.out, **options) for n in names]
     runner.check_out(a.out)
     try:
         import papermill  # noqa: F401
     except ModuleNotFoundError:
         raise ParameterError('papermill is missing: pip install "learnit-utils[book]"') from None
-    if not runner.execute_all(jobs, workers, a.cached):
+    runner.check_kernel(a.kernel)
+    for job in jobs:
+        if told := job.implied(given):
+            print(told, flush=True)
+    try:
+        if not _workers.execute_all(jobs, workers, a.cached):
+            return 1
+    except KeyboardInterrupt:
+        print("\nlearnit: stopped", file=sys.stderr)
         return 1
     for job in jobs:
         print(job.out / f"{job.name}.ipynb")
@@ -139,7 +181,7 @@ def _run(a: argparse.Namespace, rest: list[str]) -> int:
 
 def _train(a: argparse.Namespace) -> int:
     from learnit_utils.experiments import recipe as recipes
-    from learnit_utils.experiments import run, shared_training
+    from learnit_utils.experiments import run, settings, shared_training
     from learnit_utils.experiments.registry import RECIPES, SHARED
 
     known = RECIPES | SHARED
@@ -148,11 +190,13 @@ def _train(a: argparse.Namespace) -> int:
     if a.steps is not None and a.steps < 1:
         raise ParameterError(f"--steps = {a.steps}: expected an integer >= 1")
     try:
-        recipe = recipes.changed(known[a.name], a.set)
+        recipe = settings.changed(known[a.name], a.set)
     except recipes.RecipeError as e:
         raise ParameterError(str(e)) from None
     if a.steps is not None:
         recipe = recipes.with_changes(recipe, steps=a.steps)
+    for name, value in settings.followed(known[a.name], a.set).items():
+        print(f"{a.name}: {name} = {value}, as the other settings need it")
     for folder in (a.out, a.into or a.out):
         runner.check_out(folder)
     try:
@@ -169,15 +213,40 @@ def _train(a: argparse.Namespace) -> int:
 
 
 def _import(a: argparse.Namespace) -> int:
-    from learnit_utils.experiments import exchange
+    from learnit_utils.experiments import exchange, settings
 
+    flags = dict(omega0=a.omega0, hidden_omega0=a.hidden_omega0, offset=a.offset)
+    given = [f"{name}={value}" for name, value in flags.items() if value is not None]
     try:
-        settings = dict(omega0=a.omega0, hidden_omega0=a.hidden_omega0, offset=a.offset)
-        exchange.convert(a.source, a.target, **settings)
+        how = settings.of_field(a.kind, [*given, *a.set])
+        how |= dict(kind=a.kind, by_frequency=a.by_frequency, angular=a.angular)
+        exchange.convert(a.source, a.target, **how)
+    except settings.RecipeError as e:
+        raise ParameterError(str(e)) from None
     except (ValueError, OSError) as e:
         print(f"learnit: {str(e).splitlines()[0]}", file=sys.stderr)
         return 1
     print(a.target)
+    return 0
+
+
+def _export(a: argparse.Namespace) -> int:
+    from learnit_utils.experiments import exchange, store
+
+    if a.to not in exchange.LAYOUTS:
+        known = ", ".join(exchange.LAYOUTS)
+        raise ParameterError(f"--to = {a.to!r:.60}: expected one of {known}")
+    target = a.target or Path(Path(a.name).stem + exchange.LAYOUTS[a.to])
+    runner.check_out(target.parent)
+    try:
+        trained = store.load(a.name)
+        for path in exchange.export(trained, a.to, target):
+            print(path)
+    except (ValueError, OSError) as e:
+        print(f"learnit: {str(e).splitlines()[0]}", file=sys.stderr)
+        return 1
+    if trained.init.step_sizes is not None and a.to != "npz":
+        print("its learned step sizes are left out; an npz holds them too")
     return 0
 
 
@@ -214,6 +283,8 @@ def main(argv: list[str] | None = None) -> int:
             return _train(a)
         if a.command == "import-weights":
             return _import(a)
+        if a.command == "export-weights":
+            return _export(a)
         if a.command == "ship-results":
             return _ship_results(a)
         if a.command == "params":

@@ -1,17 +1,16 @@
 """The inits that a chapter's parameter `weights` names: shipped, trained now, or from a folder."""
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
-from learnit_utils.book import report
+from learnit_utils.book import _training
 from learnit_utils.experiments import run, shared_training, sharing, store
 from learnit_utils.experiments.recipe import Recipe, with_changes
 from learnit_utils.experiments.registry import RECIPES, SHARED
 from learnit_utils.experiments.shared_training import SharedRecipe, TrainedShared
-from learnit_utils.experiments.store import SNAPSHOTS, SUFFIX, Trained
+from learnit_utils.experiments.store import SNAPSHOTS, SUFFIX, StoreError, Trained
 
 
 def load_or_train(choice: str, name: str, **changes) -> Trained:
@@ -19,14 +18,15 @@ def load_or_train(choice: str, name: str, **changes) -> Trained:
 
     Args:
         choice: "book" for one that ships; "train" to run the recipe now, its state kept in the
-            run's folder under a name that goes with the settings; else a weight file, or a folder
-            that holds NAME.safetensors.
+            run's folder under a name that goes with settings, files and JAX; else a weight file,
+            or a folder that holds NAME.safetensors.
         name: of the recipe.
         changes: settings to replace in the recipe, for "train".
 
     Raises:
-        StoreError: nothing usable there.
+        StoreError: nothing usable there, or a user's data that would not be used.
     """
+    _refuse_data(choice, changes)
     if choice == "book":
         return store.load(name)
     if choice == "train":
@@ -36,14 +36,22 @@ def load_or_train(choice: str, name: str, **changes) -> Trained:
     return store.load(next((p for p in places if p.exists()), places[0]))
 
 
+def _refuse_data(choice: str, changes: dict) -> None:
+    """Data of one's own say nothing to weights that were learned before."""
+    if choice != "train" and (folder := changes.get("folder")):
+        raise StoreError(
+            f"weights = {choice!r:.60}: learned from other data than {folder}; "
+            'weights = "train" learns from these'
+        )
+
+
 def train(name: str, recipe: Recipe) -> Trained:
     """An init trained now, its state kept in the run's folder; see `load_or_train`.
 
     Unlike there, nothing else in the registry counts: what depends on this function depends on one
     recipe.
     """
-    live = report.running() is None  # a page shows how it ended instead of a bar
-    return store.load(run.execute(name, recipe, _folder(recipe), progress=live))
+    return store.load(_training.trained(run.execute, name, recipe))
 
 
 def shared(choice: str, name: str, **changes) -> TrainedShared:
@@ -51,6 +59,7 @@ def shared(choice: str, name: str, **changes) -> TrainedShared:
 
     The network's own settings are changed one by one: network=dict(width=32).
     """
+    _refuse_data(choice, changes)
     if choice == "book":
         return shared_training.load(name)
     if choice == "train":
@@ -84,9 +93,8 @@ def train_shared(name: str, recipe: SharedRecipe) -> TrainedShared:
 
 @cache  # every piece of a study asks for it
 def _trained_shared(name, settings):
-    recipe, live = SharedRecipe(**json.loads(settings)), report.running() is None
-    path = shared_training.execute(name, recipe, _folder(recipe), progress=live)
-    return shared_training.load(path)
+    recipe = SharedRecipe(**json.loads(settings))
+    return shared_training.load(_training.trained(shared_training.execute, name, recipe))
 
 
 def snapshots(choice: str, name: str, **changes) -> dict[int, Trained]:
@@ -101,14 +109,8 @@ def snapshots(choice: str, name: str, **changes) -> dict[int, Trained]:
     else:
         given = Path(choice).expanduser()
         if choice == "train":
-            given = _folder(with_changes(RECIPES[name], **changes))
+            given = _training.folder(with_changes(RECIPES[name], **changes))
         files = {s: f"{SNAPSHOTS}/{name}_{s}{SUFFIX}" for s in steps}
         places = [(s, folder / f) for s, f in files.items() for folder in (given, given / name)]
         found = {s: store.load(path) for s, path in places if path.exists()}
     return {**found, end.info["steps"]: end}
-
-
-def _folder(recipe: Recipe) -> Path:
-    """Where a chapter trains a recipe: a folder that goes with its settings."""
-    settings = json.dumps(recipe.settings(), sort_keys=True)
-    return report.folder() / "training" / hashlib.sha256(settings.encode()).hexdigest()[:12]

@@ -59,12 +59,18 @@ def open(name: str) -> None:
 
 
 def uses(data) -> Any:
-    """Note a data set's source, split, size and hash in the report; returns the data set."""
+    """Note a data set's source, split, size and hash in the report; returns the data set.
+
+    A set of the same name and other content gets the beginning of its hash into its name.
+    """
     where = data.provenance
     arrays = getattr(data, "arrays", getattr(data, "pictures", None))
     size = "" if arrays is None else f", {arrays.shape[-3]}x{arrays.shape[-2]}"
     name = f"{where['source']}, {where['split']}{size} ({where['count']})"
-    _opened()["provenance"]["data_sha256"][name] = where["data_sha256"]
+    noted, sha = _opened()["provenance"]["data_sha256"], where["data_sha256"]
+    if noted.get(name, sha) != sha:
+        name += f" {sha[:8]}"
+    noted[name] = sha
     _write()
     return data
 

@@ -11,6 +11,7 @@ it stops, and measures the whole study when it is called again.
 
 import datetime
 import json
+import lzma
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -26,6 +27,7 @@ from learnit_utils.experiments.content import digest
 from learnit_utils.experiments.protocol import Pieces
 
 FOLDER, INDEX = "pieces", "index.json"  # in a run's folder; per study, what this run asked for
+SHIPPED = ".json.xz"  # of a study's pieces in the package
 ANEW = "anew"  # marks a study of which a sample did not agree
 CHOICES = ("book", "auto", "run", "recertify")
 EVERY = 12  # of the pieces that `recertify` files anew, one in so many is measured again
@@ -138,9 +140,8 @@ class Results(Pieces):
     # --- shipped files ------------------------------------------------------------------------
     def _study(self, study: str) -> dict:
         if study not in self._shipped:
-            name, ships = f"{study}.json", shipped.manifest("results")
-            found = json.loads(shipped.read(name, "results")) if name in ships else dict(pieces={})
-            self._shipped[study] = _unpacked(found)
+            ships = study + SHIPPED in shipped.manifest("results")
+            self._shipped[study] = _shipped(study) if ships else dict(pieces={})
         return self._shipped[study]
 
     def _certified(self, study, key, about, measure, cost) -> dict:
@@ -296,11 +297,11 @@ class FiledAnew(NamedTuple):
 def filed_anew() -> list[FiledAnew]:
     """Of every shipped study, what was filed anew, and what its samples showed."""
     found = []
-    for name in sorted(shipped.manifest("results")):
-        pieces = _unpacked(json.loads(shipped.read(name, "results")))["pieces"].values()
+    for study in shipped_studies():
+        pieces = _shipped(study)["pieces"].values()
         marks = [(e["about"], e["provenance"]["certified"]) for e in pieces if _certified(e)]
         told = [(a, c["difference"], c.get("why", "")) for a, c in marks if c["sampled"]]
-        found.append(FiledAnew(Path(name).stem, len(pieces), len(marks), told))
+        found.append(FiledAnew(study, len(pieces), len(marks), told))
     return found
 
 
@@ -327,11 +328,11 @@ def ship(folder: str | Path, into: Path | None = None) -> Path:
     if not isinstance(keys, list) or not keys:
         raise ResultsError(f"{folder}: no pieces of a run there")
     entries = [_piece(folder / f"{str(key)[:32]}.json", key) for key in keys]
-    text = _text(_packed(folder.name, entries))
+    data = lzma.compress(_text(_packed(folder.name, entries)).encode(), preset=9)
     into = into or shipped.ROOT / "results"
     seconds = sum(e["seconds"] or 0 for e in entries)
-    _files.enter(into, f"{folder.name}.json", text.encode(), pieces=len(entries), seconds=seconds)
-    return into / f"{folder.name}.json"
+    _files.enter(into, folder.name + SHIPPED, data, pieces=len(entries), seconds=seconds)
+    return into / (folder.name + SHIPPED)
 
 
 def _piece(path: Path, key: str) -> dict:
@@ -370,7 +371,14 @@ def _text(packed: dict) -> str:
     return f'{head[:-1]},"pieces":{{\n{pieces}}}}}\n'
 
 
-def _unpacked(found: dict) -> dict:
+def shipped_studies() -> list[str]:
+    """The studies whose pieces ship."""
+    return sorted(name.removesuffix(SHIPPED) for name in shipped.manifest("results"))
+
+
+def _shipped(study: str) -> dict:
+    """The pieces of a shipped study, each with its provenance."""
+    found = json.loads(lzma.decompress(shipped.read(study + SHIPPED, "results")))
     for key, entry in found["pieces"].items():
         entry |= dict(key=key, provenance=found["provenance"][entry["provenance"]])
     return found

@@ -7,23 +7,21 @@ leaves both as they were, and the failed notebook in DIR/CHAPTER.failed.ipynb.
 import hashlib
 import json
 import logging
-import multiprocessing
 import os
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from learnit_utils._files import sha256
+from learnit_utils._files import content, sha256
 from learnit_utils.book import report
-from learnit_utils.book.parameters import ParameterError, nearest, read_schema, resolve
+from learnit_utils.book.parameters import ParameterError, implied, nearest, read_schema, resolve
 
 PACKAGE = Path(__file__).parent.parent
 # Several chapters at a time get a thread each: more of them wait for each other and gain nothing.
@@ -32,6 +30,8 @@ ONE_THREAD = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
 }
+READING = 60  # seconds to read what a cell has printed when it ended
+TAKES_LONG = {"weights": ("train",), "table": ("run", "recertify")}
 # A smoke run compiles for longer than it computes.
 QUICKLY_COMPILED = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 
@@ -90,16 +90,42 @@ class Job:
     out: Path
     commit: str = ""
     options: dict[str, Any] = field(default_factory=dict)  # cell_timeout, kernel
+    places: tuple[str, ...] = ()  # parameters whose values are files or folders
 
     @property
     def name(self) -> str:
         """The chapter's name."""
         return self.notebook.stem
 
+    def implied(self, given: Mapping[str, Any]) -> str:
+        """A line that says what the given parameters set beside themselves, or ""."""
+        found = implied(read_schema(self.notebook), self.parameters, self.parameters)
+        new = {
+            n: v for n, (v, why) in found.items() if self.injected.get(n) == v and n not in given
+        }
+        why = [n for n in given if n in {w for _, w in found.values()}]
+        what = ", ".join(f"{n} = {v}" for n, v in new.items())
+        return f"{self.name}: {', '.join(why)} implies {what}" if what and why else ""
+
+    @property
+    def cell_timeout(self) -> int:
+        """Seconds a cell may take: what is asked for, else minutes for a page, a day for training.
+
+        A page is quick, and a cell that takes longer hangs. Where parameters ask for training or
+        measuring, that is what takes its time.
+        """
+        if given := self.options.get("cell_timeout"):
+            return given
+        asks = any(self.injected.get(name) in words for name, words in TAKES_LONG.items())
+        quick = self.profile == "smoke" or (self.profile == "book" and not asks)
+        return 600 if quick else 24 * 3600
+
     def fingerprint(self) -> str:
-        """Hash of all the outcome depends on: notebook, parameters, package, environment."""
+        """Hash of all the outcome depends on: notebook, parameters, data, package, environment."""
         h = hashlib.sha256(self.notebook.read_bytes())
         h.update(json.dumps([self.parameters, self.options.get("kernel")], sort_keys=True).encode())
+        for name in self.places:
+            h.update(f"{name} {content(Path(self.parameters[name]))}".encode())
         for path in sorted(PACKAGE.rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
                 h.update(f"{path.relative_to(PACKAGE)} {sha256(path)}".encode())
@@ -129,12 +155,27 @@ def plan(
     schema = read_schema(notebook)
     values = profile_values(root, profile, name)
     try:
-        parameters = resolve(schema, {**values, **given})
+        parameters = resolve(schema, given, values)
         parameters |= {n: schema[n].placed(parameters[n], Path.cwd()) for n in given}
+        named = [n for n, p in schema.items() if p.is_place and parameters[n] not in p.words]
+        for n in named:
+            if not os.path.lexists(parameters[n]):
+                raise ParameterError(f"{n} = {parameters[n]}: no such file or folder")
     except ParameterError as e:
         raise ParameterError(f"{name}: {e}") from None
     injected = {n: v for n, v in parameters.items() if v != schema[n].default}
-    return Job(notebook, parameters, injected, profile, out.absolute(), commit(root), options)
+    at = out.absolute(), commit(root)
+    return Job(notebook, parameters, injected, profile, *at, options, tuple(named))
+
+
+def check_kernel(name: str) -> None:
+    """Refuse a Jupyter kernel that is not installed, naming those that are."""
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    known = sorted(KernelSpecManager().find_kernel_specs())
+    if name not in known:
+        there = ", ".join(known) or "none"
+        raise ParameterError(f"no kernel {name!r:.60}{nearest(name, known)}: installed are {there}")
 
 
 def check_out(out: Path) -> None:
@@ -198,10 +239,7 @@ def execute(job: Job, on_cell: Callable[[int, int], None] = lambda done, total: 
         message = _failure(job, part, reached.cell, f"{e.ename}: {e.evalue}", e.traceback)
         raise ChapterFailed(message) from None
     except Exception as e:
-        late = "Timeout" in type(e).__name__
-        limit = f"over its limit of {job.options.get('cell_timeout', 600)} s (--cell-timeout)"
-        what = f"{type(e).__name__}: {limit if late else str(e)[:500]}"
-        raise ChapterFailed(_failure(job, part, reached.cell, what, [])) from None
+        raise ChapterFailed(_failure(job, part, reached.cell, _reason(e, job), [])) from None
     finally:
         os.environ.pop(report.RUN, None)
     if results.exists():
@@ -257,10 +295,22 @@ def _papermill(job: Job, part: Path, reached: Reached, on_cell: Callable) -> Non
         engine_name="learnit",
         kernel_name=job.options.get("kernel", "python3"),
         cwd=str(job.notebook.parent),
-        execution_timeout=job.options.get("cell_timeout", 600),
+        execution_timeout=job.cell_timeout,
+        iopub_timeout=READING,
         progress_bar=False,
         extra_arguments=["--IPKernelApp.log_level=40"],
     )
+
+
+def _reason(e: Exception, job: Job) -> str:
+    """Why a run ended that no cell's own error ended."""
+    if "Timeout waiting for IOPub" in str(e):
+        what = f"it prints more than can be read within {READING} s; see where it prints in a loop"
+    elif type(e).__name__ == "CellTimeoutError":
+        what = f"over its limit of {job.cell_timeout} s (--cell-timeout)"
+    else:
+        what = str(e)[:500]
+    return f"{type(e).__name__}: {what}"
 
 
 def _cells(notebook: Path) -> list[dict]:
@@ -287,67 +337,6 @@ def _failure(job: Job, part: Path, at: int | None, error: str, traceback: list[s
     return "\n".join([*lines, f"    the notebook as far as it came: {failed}"])
 
 
-# --- several at a time ------------------------------------------------------------------------
-_queue: Any = None
-
-
-def cores() -> int:
-    """CPU cores this process may use."""
-    can_tell = hasattr(os, "sched_getaffinity")  # Linux
-    return len(os.sched_getaffinity(0)) if can_tell else os.cpu_count() or 1
-
-
-def _set_queue(queue) -> None:
-    global _queue
-    _queue = queue
-
-
-def _worker(job: Job) -> tuple[str, float, str | None]:
-    try:
-        seconds = execute(job, lambda done, total: _queue.put((job.name, done, total)))
-        return job.name, seconds, None
-    except ChapterFailed as e:
-        return job.name, 0.0, str(e)
-
-
-def execute_all(jobs: Iterable[Job], workers: int = 2, cached: bool = False) -> bool:
-    """Run chapters, `workers` at a time, with progress. Returns whether all went through.
-
-    Args:
-        cached: leave out chapters whose outcome is already that of this very run.
-    """
-    from tqdm import tqdm
-
-    todo = []
-    for job in jobs:
-        if workers > 1:
-            job.options["one_thread"] = True
-        if cached and job.is_current():
-            print(f"{job.name}: unchanged, not run again", flush=True)
-        else:
-            todo.append(job)
-    if not todo:
-        return True
-    spawn = multiprocessing.get_context("spawn")
-    queue = spawn.Queue()
-    ok = True
-    quiet = 1 if sys.stderr.isatty() else 15
-    with ProcessPoolExecutor(workers, spawn, _set_queue, (queue,)) as pool:
-        waiting = {pool.submit(_worker, job) for job in todo}
-        bars: dict[str, tqdm] = {}
-        while waiting:
-            while not queue.empty():
-                name, done, total = queue.get()
-                if name not in bars:
-                    bars[name] = tqdm(total=total, desc=name, unit="cell", mininterval=quiet)
-                bars[name].update(done + 1 - bars[name].n)
-            finished = {f for f in waiting if f.done()}
-            waiting -= finished
-            for future in finished:
-                name, seconds, problem = future.result()
-                if name in bars:
-                    bars.pop(name).close()
-                ok &= problem is None
-                tqdm.write(problem or f"{name}: {seconds:.0f} s", file=sys.stdout)
-            time.sleep(0.2)
-    return ok
+def given_up(job: Job, why: str) -> str:
+    """The report of a run whose process ended before it could make one."""
+    return _failure(job, job.out / f"{job.name}.running.ipynb", None, why, [])

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from learnit_utils.forward import reconstruct
-from learnit_utils.metrics import decibel
+from learnit_utils.metrics import SMALLEST, decibel
 from learnit_utils.tasks import Tasks
 
 # name -> (method of `forward.reconstruct`, the settings that validation scans choose from)
@@ -24,7 +24,7 @@ METHODS = {
 
 
 def psnr(method: Callable[..., np.ndarray], scans: Tasks, setting: Mapping[str, Any]) -> np.ndarray:
-    """PSNR in dB of pictures clipped to [0, 1], scan by scan: (count,).
+    """PSNR in dB of pictures clipped to [0, 1], scan by scan: (count,); finite for a perfect one.
 
     Args:
         method: (sinogram (views, n), angles (views,), **setting) -> picture (n, n).
@@ -35,4 +35,4 @@ def psnr(method: Callable[..., np.ndarray], scans: Tasks, setting: Mapping[str, 
     for sinogram, truth in zip(np.asarray(scans.each.support), np.asarray(scans.each.query)):
         picture = np.clip(method(sinogram, angles, **setting), 0, 1)
         errors.append(np.mean((picture.reshape(truth.shape) - truth) ** 2))
-    return decibel(errors)
+    return decibel(np.maximum(errors, SMALLEST))

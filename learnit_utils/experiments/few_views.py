@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +11,7 @@ import numpy as np
 import optax
 
 from learnit_utils import baselines
-from learnit_utils.evaluate import Interval, Problem
+from learnit_utils.evaluate import Interval, Problem, interval
 from learnit_utils.experiments import classical, scanner
 from learnit_utils.experiments.protocol import (
     Choice,
@@ -20,26 +21,50 @@ from learnit_utils.experiments.protocol import (
     Study,
     tuned_method,
 )
-from learnit_utils.experiments.scores import Scores
+from learnit_utils.experiments.scores import Row, Scores
 from learnit_utils.experiments.store import Trained
 from learnit_utils.fields import Field, Theta
-from learnit_utils.forward.tomography import scan_problem, scan_tasks
-from learnit_utils.tasks import Tasks, regression
+from learnit_utils.forward import pixels, reconstruct
+from learnit_utils.forward.tomography import from_degrees, scan_problem, scan_tasks
+from learnit_utils.signals import scans
+from learnit_utils.tasks import Split, Tasks, regression
 
 FITTER = optax.adam(3e-3)  # of the mean and the matched init, to pictures
+EXAMPLE = (16, 120.0)  # views and degrees of a scan that stands for one's own
+BRIGHT = 0.99  # this share of an own scan's pixels shall lie in [0, 1]
 
 
-def counted(views: int) -> str:
-    """A number of views in words.
+def counted(views: int | np.ndarray) -> str:
+    """A number of views in words; of angles in radians, also how far they reach.
 
-    >>> counted(1), counted(4)
-    ('1 view', '4 views')
+    >>> counted(1), counted(4), counted(wedge(8, 120.0))
+    ('1 view', '4 views', '8 views within 120°')
     """
-    return f"{views} view{'s' * (views != 1)}"
+    if not np.ndim(views):
+        return f"{views} view{'s' * (views != 1)}"
+    reach = np.rad2deg(np.ptp(views)) * (1 + 1 / max(len(views) - 1, 1))
+    return f"{counted(len(views))} within {reach:.0f}°"
 
 
-def label(init: str, views: int) -> str:
-    """The name of an init in a study of so many views."""
+def wedge(views: int, reach: float) -> np.ndarray:
+    """Even angles of a scanner that cannot turn all the way: (views,) float32, radians.
+
+    Args:
+        views: how many, at k reach / views.
+        reach: degrees, at most 180.
+
+    Raises:
+        ValueError: fewer than 2 views, or another reach.
+    """
+    if views < 2 or not 0 < reach <= 180:
+        raise ValueError(
+            f"views = {views}, reach = {reach}: expected >= 2, and degrees in (0, 180]"
+        )
+    return from_degrees(np.arange(views) * (reach / views))
+
+
+def label(init: str, views: int | np.ndarray) -> str:
+    """The name of an init in a study of so many views, or of such angles."""
     return f"{init}, {counted(views)}"
 
 
@@ -107,7 +132,9 @@ def entrants(
 # --- the protocol, on scans -------------------------------------------------------------------
 @dataclass(frozen=True)
 class Comparison:
-    """Fits to scans from even angles, chosen on validation images and reported on test images.
+    """Fits to scans, chosen on validation images and reported on test images.
+
+    `views` is a number of even angles, or the angles themselves, in radians.
 
     Attributes:
         validation, test: image tasks.
@@ -121,23 +148,39 @@ class Comparison:
     every: int
     pieces: Pieces = field(default_factory=Pieces)
 
-    def _scans(self, views: int) -> list[Callable[[], Tasks]]:
+    def _scans(self, views: int | np.ndarray) -> list[Callable[[], Tasks]]:
         return [partial(scan_tasks, images, views) for images in (self.validation, self.test)]
 
-    def study(self, name: str, inits: Mapping[str, Entrant], views: int) -> Study:
+    def study(self, name: str, inits: Mapping[str, Entrant], views: int | np.ndarray) -> Study:
         """The study of so many views, in which inits go by `label`; each has its own problem."""
         named = {label(n, views): init.contender() for n, init in inits.items()}
         problem = next(iter(named.values())).problem
         how = dict(cap=self.cap, every=self.every, pieces=self.pieces)
         return Study(name, problem, named, self.grid, *self._scans(views), **how)
 
-    def classical(self, name: str, method: str, views: int) -> np.ndarray:
+    def classical(self, name: str, method: str, views: int | np.ndarray) -> np.ndarray:
         """PSNR of a method without a network on test images, its setting chosen: (tasks,)."""
         reconstruct, settings = classical.METHODS[method]
         args = (partial(classical.psnr, reconstruct), settings, *self._scans(views))
-        about, cost = dict(method=method, views=views), 2 * self.cap  # more than any network's fit
+        shown = counted(views) if np.ndim(views) else views
+        about, cost = dict(method=method, views=shown), 2 * self.cap  # more than any network's fit
         psnr = self.pieces.call(name, about, tuned_method, *args, cost=cost)["psnr"]
         return np.array(psnr, np.float64)  # none becomes nan
+
+    def everyone(
+        self,
+        name: str,
+        inits: Mapping[str, Entrant],
+        methods: Iterable[str],
+        views: int | np.ndarray,
+    ) -> Scores:
+        """Inits and methods without a network, all chosen and scored, by their `label`."""
+        study = self.study(name, inits, views)
+        rows = [*study.score(study.choose()).rows]
+        for method in methods:
+            psnr = self.classical(name, method, views)
+            rows += [Row(label(method, views), 0, i, "psnr", float(v)) for i, v in enumerate(psnr)]
+        return Scores(rows)
 
 
 def together(tables: Iterable[Scores]) -> Scores:
@@ -168,9 +211,31 @@ class Course(NamedTuple):
     test: np.ndarray  # (test tasks, marks)
 
     def within(self, budget: int) -> np.ndarray:
-        """On test scans, at the step within a budget that validation scans choose: (tasks,)."""
+        """On test scans, at the step within a budget that validation scans choose: (tasks,).
+
+        Raises:
+            ValueError: every mark within the budget diverged.
+        """
         usable = self.every * np.arange(len(self.held_out)) <= budget
+        if not np.isfinite(self.held_out[usable]).any():
+            raise ValueError(f"all fits diverge within {budget} steps, on validation scans")
         return self.test[:, np.nanargmax(self.held_out[usable])]
+
+
+def gaps(
+    reached: Mapping[tuple[str, int, float, int], np.ndarray], init: str, over: str
+) -> dict[tuple[float, int, int], Interval]:
+    """By how much an init of a sweep is ahead: (noise, budget, views) -> interval over tasks.
+
+    Args:
+        reached: (init, views, noise, budget of steps) -> (tasks,) PSNR; `Course.within`.
+    """
+    views, levels, budgets = (list(dict.fromkeys(k[i] for k in reached)) for i in (1, 2, 3))
+    found = {}
+    for level, budget, v in product(levels, budgets, views):
+        psnr, other = (reached[name, v, level, budget] for name in (init, over))
+        found[level, budget, v] = interval(psnr - other)
+    return found
 
 
 @dataclass(frozen=True)
@@ -221,3 +286,47 @@ class Sweep:
         about = dict(method="FBP", views=views, noise=noise)
         psnr = self.pieces.call("ct_sweep", about, tuned_method, *args)["psnr"]
         return np.nanmean(np.array(psnr, np.float64))
+
+
+# --- a scan of one's own ------------------------------------------------------------------------
+class Own(NamedTuple):
+    """A measured scan, without a picture to judge by, in the values that inits are learned from."""
+
+    task: Tasks  # one, as from `tomography.scan_tasks`; what judges is empty
+    fbp: np.ndarray  # (n, n), its filtered backprojection
+    unit: float  # a value of 1 in its pictures is so much, in the scan's unit a picture side
+    about: Mapping[str, Any]  # as `scans.Scan.provenance`
+
+
+def own_scan(file: str, size: int, images: Tasks | None = None) -> Own:
+    """A sinogram from a file, for networks that are learned from pictures in [0, 1].
+
+    Detectors are joined to at most `size`. Values are divided by `BRIGHT`, a quantile, of the
+    filtered backprojection where it is positive.
+
+    Args:
+        file: as `signals.scans.read` takes it.
+        size: pixels of a side that are reconstructed, at most.
+        images: image tasks; without a file, the first is scanned from `EXAMPLE`.
+
+    Raises:
+        DataError: as `signals.scans.read`, or a scan of nothing that absorbs.
+    """
+    scan = scans.binned(_example(images) if images and not file else scans.read(file), size)
+    if not scan.sinogram.mean() > 0:
+        raise scans.DataError(f"{scan.provenance['source']}: nothing in it absorbs")
+    picture = reconstruct.fbp(scan.sinogram, scan.angles)
+    n, unit = len(picture), float(np.quantile(picture[picture > 0], BRIGHT))
+    coords = pixels.grid(n).reshape(-1, 2)
+    each = Split(jax.numpy.asarray(scan.sinogram / unit), jax.numpy.zeros((0, 1)))
+    task = Tasks(each, (coords, jax.numpy.asarray(scan.angles)))
+    return Own(task, picture / unit, unit, scan.provenance)
+
+
+def _example(images: Tasks) -> scans.Scan:
+    """A scan of the first of some pictures."""
+    seen = scan_tasks(images.take(slice(0, 1)), wedge(*EXAMPLE))
+    sinogram, angles = np.asarray(seen.each.support[0]), np.asarray(seen.shared[1])
+    how = f"even within {EXAMPLE[1]:.0f}°"
+    about = dict(source="a test phantom", licence="generated", angles=how, views=len(angles))
+    return scans.Scan(sinogram, angles, about | dict(detectors=sinogram.shape[1]))

@@ -20,11 +20,10 @@ from learnit_utils.evaluate import Problem
 from learnit_utils.experiments.content import digest
 from learnit_utils.experiments.scores import Row, Scores
 from learnit_utils.inner import Init
-from learnit_utils.metrics import decibel
+from learnit_utils.metrics import SMALLEST, decibel
 from learnit_utils.tasks import Tasks
 
 DIGITS = 4  # of a kept value
-SMALLEST = np.finfo(np.float32).tiny  # an error
 Grid = Mapping[str, tuple[optax.GradientTransformation, Sequence[float]]]
 
 

@@ -4,11 +4,8 @@ import dataclasses
 import importlib
 import json
 import pkgutil
-from collections.abc import Iterable
 from functools import cache, lru_cache
-from typing import Any, Literal, NamedTuple, get_args
-
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from typing import Any, Literal, NamedTuple
 
 from learnit_utils import fields, forward, inner, outer, signals, tasks
 from learnit_utils.fields import Field
@@ -171,52 +168,6 @@ def _functions(choices: str) -> Learned:
     else:
         adapt = inner.meta_sgd(inside, r.inner_steps, resample=m.resample)
     return Learned(field, loss, adapt, outer.METHODS[r.method](loss, adapt))
-
-
-# --- settings from a command line ---------------------------------------------------------------
-def changed(recipe: Recipe, settings: Iterable[str]) -> Recipe:
-    """A recipe with settings replaced, each given as the text NAME=VALUE.
-
-    `field.width=128` and `options.on_error=skip` reach into the mappings; `none` stands for None;
-    several values are separated by commas.
-
-    Raises:
-        RecipeError: an unknown setting, or a value of the wrong kind.
-    """
-    known = {f.name: f.type for f in dataclasses.fields(recipe)}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        name, _, part = name.partition(".")
-        if not equals or name not in known or bool(part) != (known[name] is dict):
-            names = ", ".join(n + (".KEY" if t is dict else "") for n, t in known.items())
-            raise RecipeError(f"{setting!r:.60}: expected NAME=VALUE, with NAME one of {names}")
-        if part:
-            new = getattr(recipe, name) | {part: _literal(value)}
-        else:
-            new = _typed(name, known[name], value)
-        recipe = dataclasses.replace(recipe, **{name: new})
-    return recipe
-
-
-def _literal(text: str) -> Any:
-    """JSON where it is some, else the text itself."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _typed(name: str, kind: Any, text: str) -> Any:
-    adapter = TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False))
-    if text.lower() in ("none", "null") and type(None) in get_args(kind):
-        return None
-    try:
-        if kind == tuple[int, ...]:
-            words = text.strip("[]() ").split(",")
-            return adapter.validate_python([w.strip() for w in words if w.strip()])
-        return adapter.validate_strings(text)
-    except ValidationError as e:
-        raise RecipeError(f"{name} = {text!r:.60}: {e.errors()[0]['msg']}") from None
 
 
 def with_changes(recipe: Recipe, **changes) -> Recipe:

@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from learnit_utils.forward import tomography
+from learnit_utils.fields import Field, Theta
+from learnit_utils.forward import pixels, tomography
 from learnit_utils.signals import phantoms
 from learnit_utils.tasks import Split, Tasks
 
@@ -73,6 +74,29 @@ def told(size: int, views: int) -> Told:
     return Told(np.sqrt(squares[kept]), vectors[:, kept].T)
 
 
+def split(u: np.ndarray, views: int) -> tuple[np.ndarray, np.ndarray]:
+    """A picture (n, n) as what even views tell of it, W W^T u, and the rest in the null space."""
+    flat, pictures = np.ravel(u).astype(np.float64), told(len(u), views).pictures
+    seen = pictures.T @ (pictures @ flat)
+    return seen.reshape(u.shape), (flat - seen).reshape(u.shape)
+
+
+def halves(pictures: Sequence[np.ndarray], views: int) -> list[tuple[np.ndarray, ...]]:
+    """The told parts of pictures, and their rests; see `split`."""
+    return [*zip(*(split(u, views) for u in pictures))]
+
+
+def residual(u: np.ndarray, scan: Tasks) -> float:
+    """Root mean square distance of a picture's sinogram to a scan's, in value x picture side.
+
+    Args:
+        u: (n, n).
+        scan: one, as from `tomography.scan_tasks`.
+    """
+    miss = _project(jnp.asarray(u), scan.shared[1], "area") - scan.each.support
+    return float(jnp.sqrt(jnp.mean(miss**2)))
+
+
 def recovered(pictures: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> float:
     """The share of the truths' energy that is right, 1 - |u - t|^2 / |t|^2, mean over pictures.
 
@@ -104,6 +128,30 @@ def exactness(size: int, method: str, views: int = 30) -> tuple[float, float]:
 _project = jax.jit(tomography.project, static_argnums=2)
 
 
+def two_ways(field: Field, theta: Theta, size: int, views: int = 6) -> float:
+    """How far a network's sinogram through its pixels is from the one along rays through itself.
+
+    Args:
+        size: pixels of a side, and detectors.
+
+    Returns:
+        The relative difference.
+    """
+    angles = tomography.even_angles(views)
+    by_pixels, by_rays = _both_ways(field, size, theta, angles)
+    return float(jnp.linalg.norm(by_pixels - by_rays) / jnp.linalg.norm(by_rays))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _both_ways(field, size, theta, angles):
+    def f(x):
+        return field(theta, x)
+
+    picture = f(pixels.grid(size).reshape(-1, 2)).reshape(size, size)
+    along_rays = tomography.project_field(f, angles, size, 4 * size)
+    return tomography.project(picture, angles), along_rays
+
+
 # --- scans ------------------------------------------------------------------------------------
 def noisy_scans(
     images: Tasks, views: int, noise: float, key: jax.Array | None, keep: range
@@ -124,8 +172,15 @@ def in_basis(scans: Tasks) -> Tasks:
         each = Split(U^T p (count, rank), picture), shared = (coordinates, S W^T (rank, pixels)),
         both times sqrt(rank / rays): the mean over ranks of (S W^T u - U^T p)^2 is then the mean
         over rays of (A u - p)^2, up to a constant.
+
+    Raises:
+        ValueError: scans of other angles.
     """
     coords, angles = scans.shared
+    if not np.allclose(angles, tomography.even_angles(len(angles)), atol=1e-5):
+        raise ValueError(
+            "scans: expected even angles over half a turn, as of tomography.scan_tasks"
+        )
     size = math.isqrt(len(coords))
     s, pictures = told(size, len(angles))
     part = np.sqrt(len(s) / (len(angles) * size))

@@ -22,11 +22,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as read_tensors
 from safetensors.numpy import save as tensors
 
-from learnit_utils import __version__, _files, fields, shipped
+from learnit_utils import __version__, _files, shipped
 from learnit_utils._files import FileError
 from learnit_utils._state import plain
 from learnit_utils.evaluate import Problem
-from learnit_utils.experiments import flops
+from learnit_utils.experiments import _waves, flops
 from learnit_utils.experiments.recipe import Learned, Recipe, functions, model
 from learnit_utils.fields import Field, Layer, Theta
 from learnit_utils.inner import Init
@@ -120,7 +120,7 @@ def _shipped(name: Path) -> Path | None:
 def _read(data: bytes, entry: dict, name: str) -> Trained:
     try:
         found = read_tensors(data)
-        field = fields.build(**entry["field"])
+        field = _waves.build(**entry["field"])
         recipe = Recipe(**entry["settings"]) if "settings" in entry else None
     except (SafetensorError, ValueError, TypeError, KeyError) as e:
         raise StoreError(f"weights {name!r}: {str(e).splitlines()[0]}") from None

@@ -6,8 +6,9 @@ position s and depth t belong to the point
 
     column = middle + s cos(theta) + t sin(theta),   row = middle - s sin(theta) + t cos(theta),
 
-so theta = 0 adds up the rows. Detector d lies at s = (d - n // 2) / n. Line integrals are in value
-x picture side. This is scikit-image's geometry; learnit's notebook turns the other way.
+so theta = 0 adds up the rows. Detectors are as wide as pixels; number d of D lies at
+s = (d - D // 2) / n. Line integrals are in value x picture side. This is scikit-image's geometry;
+learnit's notebook turns the other way.
 """
 
 import math
@@ -23,6 +24,7 @@ from learnit_utils import evaluate, tasks
 from learnit_utils.evaluate import SGD, Problem
 from learnit_utils.fields import Field
 from learnit_utils.forward import Model
+from learnit_utils.forward._checks import FULL_TURN, check_angles, check_image, check_sinogram
 from learnit_utils.forward.pixels import image_tasks
 from learnit_utils.metrics import decibel
 from learnit_utils.tasks import Split, Tasks
@@ -42,65 +44,80 @@ def even_angles(views: int) -> np.ndarray:
     return (np.arange(views) * (np.pi / views)).astype(np.float32)
 
 
+def from_degrees(degrees: np.ndarray) -> np.ndarray:
+    """Angles in degrees as the radians that everything here takes: (views,) float32.
+
+    >>> from_degrees([0, 90])
+    array([0.       , 1.5707964], dtype=float32)
+
+    Raises:
+        ValueError: no or non-finite angles, or more than a full turn either way.
+    """
+    turns = np.asarray(degrees, np.float64)
+    check_angles(np.zeros_like(turns))
+    if not (np.abs(turns) <= np.rad2deg(FULL_TURN)).all():
+        raise ValueError("degrees: expected finite numbers in [-360, 360]")
+    return np.deg2rad(turns).astype(np.float32)
+
+
+def diagonal(size: int) -> int:
+    """How many detectors all of a picture of `size` pixels falls on, corners too, at any angle."""
+    return 2 * math.ceil(size / math.sqrt(2) + 2) + 1
+
+
 def detector(size: int) -> np.ndarray:
     """Positions s of the detectors for pictures of `size` pixels, in picture sides: (size,)."""
     return (np.arange(size) - size // 2) / size
 
 
-def _known(values) -> bool:
-    return not isinstance(values, jax.core.Tracer)
+def project(
+    image: jax.Array, angles: jax.Array, method: str = "area", detectors: int | None = None
+) -> jax.Array:
+    """Line integrals of a picture: (n, n), (views,) -> (views, detectors), linear in the picture.
 
-
-def _check(image, angles) -> None:
-    """Validate image and angles."""
-    if image.ndim != 2 or image.shape[0] != image.shape[1] or image.shape[0] < 2:
-        raise ValueError(f"image of shape {image.shape}: expected (n, n) with n >= 2")
-    _check_angles(angles)
-
-
-def _check_angles(angles) -> None:
-    if angles.ndim != 1 or len(angles) < 1:
-        raise ValueError(f"angles of shape {angles.shape}: expected (views,) with at least 1 view")
-    if _known(angles) and not np.isfinite(angles).all():
-        raise ValueError("angles: expected finite numbers")
-
-
-def project(image: jax.Array, angles: jax.Array, method: str = "area") -> jax.Array:
-    """Line integrals of a picture: (n, n), (views,) -> (views, n), linear in the picture.
+    What is not finite, and angles beyond a full turn, are refused where they are known, that is,
+    not within `jax.jit`.
 
     Args:
         image: values; zero outside.
-        angles: in radians.
+        angles: in radians, at most a full turn either way.
         method: how a ray meets the pixels.
             "area"      Each line of pixels along the ray is sheared to the ray's direction and
                         shared out over the detectors by overlap. A detector sees the mean over its
-                        width. Mass within n/2 - 2 pixels of the middle is kept at every angle; of
-                        a full square, whose corners fall off the n detectors, up to 9 % is lost.
+                        width. Of n detectors: mass within n/2 - 2 pixels of the middle is kept at
+                        every angle; of a full square, whose corners fall off, up to 9 % is lost.
+                        Of `diagonal(n)` detectors: all of the mass of every picture is kept.
             "bilinear"  n points along the ray, interpolated (the rotated picture, summed).
             "nearest"   the same from the nearest pixel (learnit's notebook).
-            The last two also miss what lies outside the inscribed circle along the ray.
+            The last two also miss what lies outside the inscribed circle along the ray; with
+            more detectors than n, what lies that far from the middle.
+        detectors: how many; n unless given.
 
     Raises:
-        ValueError: a picture that is not square, no or non-finite angles, another method.
+        ValueError: a picture that is not square, no detectors, no angles, another method; values
+            or angles that are not finite, angles beyond a full turn.
 
     Source: Radon 1917; for "area", the idea of De Man and Basu 2004 (distance-driven projection).
     """
     if method not in METHODS:
         raise ValueError(f"method = {method!r}: expected one of {', '.join(METHODS)}")
     image, angles = jnp.asarray(image), jnp.asarray(angles)
-    _check(image, angles)
+    check_image(image, angles)
+    if detectors is not None and detectors < 1:
+        raise ValueError(f"detectors = {detectors}: expected an integer >= 1")
     image = image.astype(jnp.promote_types(image.dtype, jnp.float32))  # whole numbers too
-    angles = angles.astype(image.dtype)
-    one = _sheared(image) if method == "area" else _turned(image, METHODS[::-1].index(method))
+    angles, m = angles.astype(image.dtype), detectors or len(image)
+    one = _sheared(image, m) if method == "area" else _turned(image, m, METHODS[::-1].index(method))
     size = None if jax.default_backend() == "cpu" else min(GPU_BATCH, len(angles))
     return jax.lax.map(one, angles, batch_size=size)
 
 
-def _turned(image, order) -> Callable:
+def _turned(image, detectors, order) -> Callable:
     """angle -> sums of the turned picture's columns."""
     n = len(image)
-    r = jnp.arange(n, dtype=image.dtype) - n // 2
-    s, t = r[None, :], r[:, None]
+    s = (jnp.arange(detectors, dtype=image.dtype) - detectors // 2)[None, :]
+    deep = max(n, detectors)
+    t = (jnp.arange(deep, dtype=image.dtype) - deep // 2)[:, None]
 
     def one(angle):
         c, sn = jnp.cos(angle), jnp.sin(angle)
@@ -110,7 +127,7 @@ def _turned(image, order) -> Callable:
     return one
 
 
-def _sheared(image) -> Callable:
+def _sheared(image, detectors) -> Callable:
     """angle -> sums along rays, line of pixels by line of pixels.
 
     With rays that run mostly along the rows' axis, the ray of detector s meets line y (from the
@@ -118,10 +135,11 @@ def _sheared(image) -> Callable:
     y tan, add the lines up, and share the sums out over detectors of width 1 / cos.
     """
     n, dtype = len(image), image.dtype
-    width = math.ceil(n * math.sqrt(2)) + 3  # of the shadow, in pixels
+    width = math.ceil(detectors * math.sqrt(2)) + 3  # of the shadow that they see, in pixels
     half, pad = width // 2, width // 2 + 2
     both = jnp.pad(jnp.stack([image, image.T]), ((0, 0), (0, 0), (pad, pad + 1)))
     r = jnp.arange(n, dtype=dtype) - n // 2
+    d = jnp.arange(detectors, dtype=dtype) - detectors // 2
     x = jnp.arange(width, dtype=dtype)[None] - half
 
     def one(angle):
@@ -136,7 +154,7 @@ def _sheared(image) -> Callable:
         cut = jax.vmap(lambda line, b: jax.lax.dynamic_slice(line, (b,), (width + 1,)))
         shifted = cut(lines, begin)
         shadow = ((1 - part) * shifted[:, :-1] + part * shifted[:, 1:]).sum(axis=0)
-        edges = jnp.stack([r - 0.5, r + 0.5]) * stretch
+        edges = jnp.stack([d - 0.5, d + 0.5]) * stretch
         low, high = edges.min(axis=0)[:, None], edges.max(axis=0)[:, None]
         share = jnp.clip(jnp.minimum(high, x + 0.5) - jnp.maximum(low, x - 0.5), 0, 1)
         return share @ shadow / n
@@ -145,29 +163,31 @@ def _sheared(image) -> Callable:
 
 
 def backproject(
-    sinogram: jax.Array, angles: jax.Array, size: int | None = None, method: str = "area"
+    sinogram: jax.Array,
+    angles: jax.Array,
+    size: int | None = None,
+    method: str = "area",
+    detectors: int | None = None,
 ) -> jax.Array:
-    """The exact adjoint of `project`: (views, n), (views,) -> (n, n).
+    """The exact adjoint of `project`: (views, detectors), (views,) -> (n, n).
 
     <project(u), p> = <u, backproject(p)> for plain sums over views and detectors, and pixels.
+
+    Args:
+        size: n, the pixels of a side; as many as detectors unless given.
+        method: as in `project`.
+        detectors: how many; n unless given.
 
     Raises:
         ValueError: a sinogram of another geometry, or as `project`.
     """
     sinogram, angles = jnp.asarray(sinogram), jnp.asarray(angles)
-    check_sinogram(sinogram, angles, size)
-    n = sinogram.shape[1]
+    check_sinogram(sinogram, angles, detectors or size)
+    n = size or sinogram.shape[1]
     # Not `jax.linear_transpose`, which in JAX 0.7 cannot go through a loop.
-    _, pull = jax.vjp(lambda u: project(u, angles, method), jnp.zeros((n, n), sinogram.dtype))
+    zero = jnp.zeros((n, n), sinogram.dtype)
+    _, pull = jax.vjp(lambda u: project(u, angles, method, detectors), zero)
     return pull(sinogram)[0]
-
-
-def check_sinogram(sinogram, angles, size=None) -> None:
-    """Raise ValueError unless a sinogram (views, detectors) fits its angles (views,)."""
-    _check_angles(angles)
-    shape = (len(angles), size or (sinogram.shape[1] if sinogram.ndim == 2 else "detectors"))
-    if sinogram.shape != shape:
-        raise ValueError(f"sinogram of shape {sinogram.shape}: expected {shape} for these angles")
 
 
 def project_field(
@@ -182,10 +202,10 @@ def project_field(
         samples: midpoints per ray, spread over its way through the square; 2 size unless given.
 
     Raises:
-        ValueError: no or non-finite angles, fewer than 2 detectors or 1 sample.
+        ValueError: angles as in `project`, fewer than 2 detectors or 1 sample.
     """
     angles, samples = jnp.asarray(angles, jnp.float32), 2 * size if samples is None else samples
-    _check_angles(angles)
+    check_angles(angles)
     if size < 2 or samples < 1:
         raise ValueError(f"size = {size}, samples = {samples}: expected size >= 2, samples >= 1")
     middle, s = (size // 2) / size, jnp.asarray(detector(size), jnp.float32)
@@ -256,11 +276,13 @@ def simulate_scan(
         method: as in `project`.
 
     Raises:
-        ValueError: negative or non-finite pictures or noise, noise without a key; or as `project`.
+        ValueError: negative or non-finite pictures or noise, noise without a key, angles that are
+            not finite or beyond a full turn; or as `project`.
     """
     images, angles = jnp.asarray(images), jnp.asarray(angles)
     if images.ndim != 3 or images.shape[1] != images.shape[2]:
         raise ValueError(f"images of shape {images.shape}: expected (count, n, n)")
+    check_angles(angles)
     if not (np.isfinite(images).all() and images.min() >= 0):
         raise ValueError("images: expected finite values >= 0")
     if not (math.isfinite(noise) and noise >= 0):
@@ -278,13 +300,13 @@ _simulate = jax.jit(
 
 
 def scan_tasks(
-    images: Tasks, views: int, *, noise: float = 0.0, key: jax.Array | None = None
+    images: Tasks, views: int | np.ndarray, *, noise: float = 0.0, key: jax.Array | None = None
 ) -> Tasks:
-    """Image tasks as scans from `views` even angles.
+    """Image tasks as scans.
 
     Args:
         images: from `pixels.image_tasks`, square pictures of one channel.
-        views: number of angles, k pi / views.
+        views: number of even angles, k pi / views; or the angles, (views,) in radians.
         noise, key: as in `simulate_scan`.
 
     Returns:
@@ -292,7 +314,7 @@ def scan_tasks(
         angles).
     """
     n = math.isqrt(len(images.shared))
-    angles = jnp.asarray(even_angles(views))
+    angles = jnp.asarray(views if np.ndim(views) else even_angles(views), jnp.float32)
     sinograms = simulate_scan(images.each.reshape(-1, n, n), angles, noise=noise, key=key)
     return Tasks(Split(sinograms, images.each), (images.shared, angles))
 

@@ -1,12 +1,14 @@
 """What every signal class shares: the Dataset, reading picture files safely, splitting."""
 
 import hashlib
+import json
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from learnit_utils.signals.transforms import square
 
@@ -15,10 +17,26 @@ FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".pgm")
 MAX_PIXELS = 64 * 2**20
 MIN_SIDE = 8
+ORIENTATION = 0x0112  # of EXIF: how a stored picture is to be turned
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# Folders that systems put beside pictures: Synology's thumbnails, a Mac's part of a zip, waste.
+NOT_DATA = ("@eaDir", "__MACOSX", "#recycle", "$RECYCLE.BIN")
 
 
 class DataError(ValueError):
     """A data file or folder that cannot be used; the message is one line and names it."""
+
+
+class DataWarning(UserWarning):
+    """Data were left out, or one of several was taken, where nobody said which."""
 
 
 class Dataset(NamedTuple):
@@ -58,37 +76,116 @@ def check_request(split: str, size: int) -> None:
         raise DataError(f"size = {size}: expected 1 to 4096 pixels")
 
 
-def read_picture(file: Path | BinaryIO, name: str | None = None) -> np.ndarray:
+# --- files --------------------------------------------------------------------------------------
+def hidden(path: Path, root: Path) -> bool:
+    """Whether a path is hidden below root: a name begins with a dot, or is one of `NOT_DATA`.
+
+    A Mac leaves `._x.jpg` beside `x.jpg`, a server its thumbnails in `@eaDir`; none is data.
+    """
+    return any(n.startswith(".") or n in NOT_DATA for n in path.relative_to(root).parts)
+
+
+def picture_files(root: Path) -> list[Path]:
+    """Picture files below a folder that are not hidden, in the order of their paths."""
+    found = (p for p in sorted(root.rglob("*")) if p.suffix.lower() in SUFFIXES)
+    return [p for p in found if not hidden(p, root) and p.is_file()]
+
+
+def left_out(root: Path, skipped: dict[str, str]) -> str:
+    """One line on what was left out of a folder and why, {name: why}."""
+    name, why = next(iter(skipped.items()))
+    why = why if name in why else f"{name}: {why}"
+    more = (
+        f" (and {len(skipped) - 1} more; all in provenance['skipped'])" if len(skipped) > 1 else ""
+    )
+    return f"{root}: left out {why}{more}"
+
+
+@cache
+def tell(text: str) -> None:
+    """Warn of what was done that nobody asked for, once."""
+    warnings.warn(text, DataWarning, stacklevel=3)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        DataError: missing, or not JSON.
+    """
+    try:
+        return json.loads(path.read_text("utf8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: missing") from None
+    except (ValueError, RecursionError, OSError):
+        raise DataError(f"{path}: not JSON") from None
+
+
+def read_picture(
+    file: Path | BinaryIO, name: str | None = None, *, upright: bool = True
+) -> np.ndarray:
     """Any ordinary picture file as (height, width, 3) float32 in [0, 1].
 
-    Turned upright by its EXIF tag; transparency laid on white; gray, palette, CMYK and 16-bit
-    files become RGB. Colour profiles are ignored.
+    Transparency is laid on white; gray, palette, CMYK and 16-bit files become RGB. Colour profiles
+    are ignored.
+
+    Args:
+        file: its path, or the open file.
+        name: what errors call it; that of the file unless given.
+        upright: turn it by its EXIF tag. A picture whose camera is known is taken as it is stored.
 
     Raises:
         DataError: not a picture of an allowed format, broken or cut off, smaller than 8 x 8,
             of more than 64 Mpixel, or with values that are not pixels (floats outside [0, 1]).
     """
     name = name or getattr(file, "name", str(file))
-    return _opened(file, name, lambda picture: _values(ImageOps.exif_transpose(picture), name))
+    turned = _upright if upright else lambda picture: picture
+    return _opened(file, name, lambda picture: _values(turned(picture), name))
 
 
-def read_layers(file: Path | BinaryIO, name: str) -> np.ndarray:
-    """A picture with transparency as (height, width, 4) uint8, colour not premultiplied.
+def _upright(picture: Image.Image) -> Image.Image:
+    """A picture turned by its EXIF tag alone, whatever else its EXIF holds."""
+    try:
+        turn = TURNS.get(picture.getexif().get(ORIENTATION))
+    except Exception:  # EXIF that cannot be read turns nothing
+        turn = None
+    return picture if turn is None else picture.transpose(turn)
+
+
+def read_layers(file: Path | BinaryIO, name: str, *, opaque: bool = False) -> np.ndarray:
+    """A picture with transparency, as stored, as (height, width, 4) uint8, not premultiplied.
+
+    Args:
+        file: its path, or the open file.
+        name: what errors call it.
+        opaque: take a picture without transparency, too.
 
     Raises:
         DataError: as `read_picture`, or one without transparency.
     """
 
     def values(picture):
-        if not picture.has_transparency_data:
+        if not (opaque or picture.has_transparency_data):
             raise DataError(f"{name}: no alpha, the picture is opaque")
+        if picture.mode == "F" or picture.mode.startswith("I"):
+            gray = np.round(255 * _values(picture, name)).astype(np.uint8)
+            return np.concatenate([gray, np.full_like(gray[..., :1], 255)], -1)
         return np.asarray(picture.convert("RGBA"))
 
     return _opened(file, name, values)
 
 
-def _opened(file, name, values) -> np.ndarray:
-    """values(picture) of a file that is a sound picture."""
+def picture_size(file: Path) -> tuple[int, int]:
+    """Width and height of a picture as it is stored, from its head alone.
+
+    Raises:
+        DataError: as `read_picture`, as far as the head tells.
+    """
+    return _opened(file, str(file), lambda picture: picture.size, whole=False)
+
+
+def _opened(file, name, values, whole=True):
+    """values(picture) of a file that is a sound picture, as far as its head tells unless whole."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -99,13 +196,14 @@ def _opened(file, name, values) -> np.ndarray:
                 if min(w, h) < MIN_SIDE:
                     least = f"at least {MIN_SIDE} x {MIN_SIDE} needed"
                     raise DataError(f"{name}: {w} x {h} pixels, {least}")
-                picture.load()
+                if whole:
+                    picture.load()
                 return values(picture)
     except DataError:
         raise
     except Image.DecompressionBombError:
         raise DataError(f"{name}: more than the {MAX_PIXELS} pixels allowed") from None
-    except (OSError, ValueError, SyntaxError, TypeError, EOFError, MemoryError) as e:
+    except Exception as e:  # decoders raise of all kinds: struct.error, ZeroDivisionError, ...
         why = str(e).splitlines()[0] if str(e) else type(e).__name__
         if "cannot identify" in why:
             why = f"not a picture of an allowed format ({', '.join(FORMATS)})"

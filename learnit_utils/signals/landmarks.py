@@ -4,66 +4,32 @@ A photograph has its own size, intrinsics, pose and bounds: a `forward.cameras.V
 """
 
 import csv
-import hashlib
 import io
 import json
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from learnit_utils import shipped
-from learnit_utils.forward import cameras
 from learnit_utils.forward.cameras import View
-from learnit_utils.signals.base import DataError, check_request, read_picture, spread
+from learnit_utils.signals import places
+from learnit_utils.signals.base import (
+    SUFFIXES,
+    DataError,
+    check_request,
+    picture_files,
+    read_picture,
+    spread,
+)
+from learnit_utils.signals.places import FLIP, SCALE, Photographs, gathered, smaller
 
 COLOUR_ONLY = True  # there are no gray versions
 LANDMARKS = ("gate", "fountain", "basilica")
 PARTS = ("photographs", "others")
-SCALE = 0.05  # of learnit's poses
-FLIP = np.diag([1.0, -1.0, -1.0])  # from x right, y down, z ahead to the axes of `cameras`
 ARRAYS = ("bds", "kinv_mats", "c2w_mats", "res_mats")
-
-
-class Photographs(NamedTuple):
-    """Photographs of one place; with `others`, so many of each light, along a second axis."""
-
-    views: View  # leaves (count, ...)
-    names: tuple[str, ...]
-    provenance: dict[str, Any]  # source, licence, split, count, data_sha256
-
-    def view(self, i) -> View:
-        """Photograph i (a number, or a pair of them)."""
-        return View(*(leaf[i] for leaf in self.views))
-
-    def picture(self, i) -> np.ndarray:
-        """Photograph i as (height, width, 3) uint8."""
-        high, wide = self.views.size[i]
-        return self.views.pixels[i][: high * wide].reshape(high, wide, 3)
-
-
-def gathered(parts: Sequence[tuple], names, **provenance) -> Photographs:
-    """Photographs from (picture, intrinsics, pose, bounds) each."""
-    pictures, intrinsics, poses, bounds = zip(*parts)
-    most = max(u.shape[0] * u.shape[1] for u in pictures)
-    pixels = np.zeros((len(parts), most, 3), np.uint8)
-    for row, u in zip(pixels, pictures):
-        row[: u.shape[0] * u.shape[1]] = u.reshape(-1, 3)
-    views = View(
-        pixels,
-        np.array([u.shape[:2] for u in pictures], np.int32),
-        np.array(intrinsics, np.float32),
-        np.array(poses, np.float32),
-        np.array(bounds, np.float32),
-    )
-    digest = hashlib.sha256()
-    for a in views:
-        digest.update(np.ascontiguousarray(a).data)
-    provenance |= dict(count=len(names), data_sha256=digest.hexdigest())
-    return Photographs(views, tuple(names), provenance)
+BOUNDS = np.array([0.9, 1.2])  # of learnit's notebook: room before and behind the points
 
 
 # --- landmarks that ship -----------------------------------------------------------------------
@@ -135,6 +101,7 @@ def load(
     if not all(of.values()):
         raise DataError(f"part = {part!r}: photographs to train on have no other views")
     flat = [o for n in names for o in of[n]]
+    about |= dict(source=f"built {landmark}, other views")
     found = gathered([_shipped(landmark, o, size) for o in flat], names, **about)
 
     by_light = (a.reshape(len(names), -1, *a.shape[1:]) for a in found.views)
@@ -165,96 +132,79 @@ def depth(landmark: str, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 # --- from a folder -----------------------------------------------------------------------------
-def of_split(names: Sequence[str], split: str, lists: dict[str, str] | None) -> list[str]:
-    """Those of a split: by NeRF-W's list, or learnit's: 0-19 test, 20-24 validation, the rest."""
-    if split == "all":
-        return list(names)
-    if lists is not None:
-        return [n for n in names if lists.get(Path(n).name) == split]
-    where = dict(test=slice(0, 20), validation=slice(20, 25), train=slice(25, None))
-    return list(names)[where[split]]
-
-
-def lists(path: Path) -> dict[str, str] | None:
-    """Photograph -> split, from NeRF-W's table of a place (.tsv) if the folder has one."""
-    files = sorted(path.glob("*.tsv"))
-    if not files:
-        return None
-    if len(files) > 1:
-        raise DataError(f"{path}: several tables, {files[0].name} and {files[1].name}")
-    with open(files[0], newline="", encoding="utf8") as f:
-        rows = list(csv.DictReader(f, delimiter="\t"))
-    if not rows or not {"filename", "split"} <= set(rows[0]):
-        raise DataError(f"{files[0]}: columns filename and split are needed")
-    named = {r["filename"]: r["split"] for r in rows if r.get("id", "x") not in ("", None)}
-    val = [n for n, s in named.items() if s == "train"][-5:]  # it has none
-    return named | dict.fromkeys(val, "validation")
-
-
-def smaller(picture: np.ndarray, intrinsics, most: int):
-    """A picture (box-resampled so that its longer side is at most `most`) and its intrinsics."""
-    high, wide = picture.shape[:2]
-    if max(high, wide) <= most:
-        return np.round(255 * picture).astype(np.uint8), intrinsics
-    part = most / max(high, wide)
-    size = max(8, round(wide * part)), max(8, round(high * part))
-    image = Image.fromarray(np.round(255 * picture).astype(np.uint8))
-    small = np.asarray(image.resize(size, Image.Resampling.BOX))
-    sx, sy = size[0] / wide, size[1] / high
-    fx, fy, cx, cy = intrinsics
-    return small, (fx * sx, fy * sy, cx * sx, cy * sy)
-
-
 def arrays(
-    path: str | Path, split: str = "train", *, images: str = "images", size: int = 128, limit=None
+    path: str | Path,
+    split: str = "train",
+    *,
+    images: str | None = None,
+    size: int = 128,
+    limit: int | None = None,
+    on_error: str = "raise",
 ) -> Photographs:
     """learnit's Phototourism from its folder: its four arrays beside a folder of photographs.
 
     bds.npy (n, 2), kinv_mats.npy (n, 3, 3), c2w_mats.npy (n, 3 or 4, 4) and res_mats.npy (n, 2:
-    width, height) in the order of the photographs' names. Positions and bounds are multiplied by
-    `SCALE`, as in its notebook.
+    width, height) in the order of the photographs' names. Positions are multiplied by `SCALE`,
+    bounds by `SCALE` and `BOUNDS`, as in its notebook. Its bounds are depths, since its rays have
+    a length of one along the axis; ours are distances, and `far` is what the corner needs.
+    Photographs are read as they are stored.
 
     Args:
         path: the folder.
-        split: learnit's, 0-19 test, 20-24 validation, the rest to train, or that of a .tsv there.
-        images: the folder of the photographs in it.
+        split: see `places.of_split`; of a .tsv if there is one.
+        images: the folder of the photographs in it; images or dense/images unless given.
         size: pixels of the longer side, at most; averaged down.
         limit: at most so many, spread over the split.
+        on_error: "raise", or "skip" to leave out photographs that cannot be used.
 
     Raises:
         DataError: arrays or photographs that are missing or do not fit together.
     """
     check_request(split, size)
     root = Path(path).expanduser()
-    found = {}
-    for name in ARRAYS:
-        file = root / f"{name}.npy"
-        try:
-            found[name] = np.asarray(np.load(file, allow_pickle=False), np.float64)
-        except FileNotFoundError:
-            raise DataError(f"{file}: missing") from None
-        except (OSError, ValueError) as e:
-            raise DataError(f"{file}: {str(e).splitlines()[0]}") from None
-    files = sorted(p for p in (root / images).glob("*") if p.suffix.lower() in (".jpg", ".png"))
+    found = {name: _array(root / f"{name}.npy") for name in ARRAYS}
+    folders = ("images", "dense/images") if images is None else (images,)
+    folder = next((root / f for f in folders if (root / f).is_dir()), root / folders[0])
+    files = [p for p in picture_files(folder) if p.parent == folder]
     if not files:
-        raise DataError(f"{root / images}: no photographs (.jpg or .png) there")
+        raise DataError(f"{folder}: no photographs ({', '.join(SUFFIXES)}) there")
     shapes = dict(bds=(2,), kinv_mats=(3, 3), c2w_mats=(4,), res_mats=(2,))
     for name, a in found.items():
-        if len(a) != len(files) or not a.shape[-len(shapes[name]) :] == shapes[name]:
+        if a.ndim < 2 or len(a) != len(files) or a.shape[-len(shapes[name]) :] != shapes[name]:
             raise DataError(f"{name}.npy: {a.shape} for {len(files)} photographs")
         if not np.isfinite(a).all():
             raise DataError(f"{name}.npy: numbers that are not finite")
-    names = [f.name for f in files]
-    chosen = of_split(names, split, lists(root))
-    if not chosen:
-        raise DataError(f"{root}: no photographs in split {split!r}")
-    chosen = [chosen[i] for i in spread(len(chosen), limit)]
-    parts = [_from_arrays(files[i], i, found, size) for i in map(names.index, chosen)]
-    about = dict(source="learnit's Phototourism", licence="of the photographs", split=split)
-    return gathered(parts, chosen, **about)
+    part = places.share_left(files, found["res_mats"])
+    number = {f.name: i for i, f in enumerate(files)}
+
+    def look(name):
+        i = number[name]
+        size = places.check_size(files[i], tuple(found["res_mats"][i]), part)
+        return files[i], size, *_camera(found, i, name)
+
+    def read(name, seen):
+        file, (wide, high), lens, pose, bounds = seen
+        scales = np.array([wide, high]) / found["res_mats"][number[name]]
+        picture = read_picture(file, str(file), upright=False)
+        return *places.smaller(picture, places.scaled(lens, *scales), size), pose, bounds
+
+    about = dict(source="learnit's Phototourism", licence="of the photographs")
+    asked = places.Asked(split, limit, on_error)
+    return places.collected(root, list(number), asked, look, read, places.lists(root), **about)
 
 
-def _from_arrays(file: Path, i: int, found, size: int):
+def _array(file: Path) -> np.ndarray:
+    try:
+        return np.asarray(np.load(file, allow_pickle=False), np.float64)
+    except FileNotFoundError:
+        raise DataError(f"{file}: missing") from None
+    except Exception as e:  # a file that is not what it says
+        why = str(e).splitlines()[0] if str(e) else type(e).__name__
+        raise DataError(f"{file}: {why}") from None
+
+
+def _camera(found: dict[str, np.ndarray], i: int, name: str) -> tuple:
+    """(intrinsics, pose, bounds) of a photograph by learnit's arrays."""
     k = found["kinv_mats"][i]
     sign = np.sign(np.diag(k))
     k = k * sign[:, None]  # both conventions: y down and z ahead, or y up and z back
@@ -270,25 +220,9 @@ def _from_arrays(file: Path, i: int, found, size: int):
     pose[:3] = found["c2w_mats"][i][:3]
     pose[:3, :3] = pose[:3, :3] @ np.diag(sign) @ FLIP
     pose[:3, 3] *= SCALE
-    check(pose, found["bds"][i], f"{file.name}")
-    picture = read_picture(file)
-    wide, high = found["res_mats"][i]
-    if picture.shape[:2] != (int(high), int(wide)):
-        have = f"{picture.shape[1]} x {picture.shape[0]} pixels"
-        raise DataError(f"{file}: {have}, its camera is for {int(wide)} x {int(high)}")
-    picture, intrinsics = smaller(picture, intrinsics, size)
-    return picture, intrinsics, pose, found["bds"][i] * SCALE
-
-
-def check(pose, bounds, name: str) -> None:
-    """Raise DataError unless `pose` is a camera's pose and 0 <= near < far."""
-    try:
-        cameras.check_poses(pose, f"{name}: its pose")
-    except ValueError as e:
-        raise DataError(str(e)) from None
-    near, far = bounds
-    if not 0 <= near < far:
-        raise DataError(f"{name}: bounds {near:g} to {far:g}: expected 0 <= near < far")
+    near, far = found["bds"][i] * BOUNDS * SCALE
+    places.check(pose, (near, far), name)
+    return intrinsics, pose, (near, far * places.stretch(found["res_mats"][i], intrinsics))
 
 
 def from_folder(path: str | Path, split: str = "train", **options) -> Photographs:

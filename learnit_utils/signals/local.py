@@ -11,6 +11,7 @@ from learnit_utils.signals.base import (
     Dataset,
     check_request,
     files_dataset,
+    picture_files,
     read_picture,
     split_of,
     spread,
@@ -23,9 +24,9 @@ def _files_under(folder: str | Path) -> list[Path]:
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise DataError(f"{root}: not a folder")
-    found = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    found = picture_files(root)
     if not found:
-        raise DataError(f"{root}: no picture in it ({', '.join(SUFFIXES)})")
+        raise DataError(f"{root}: no picture in it ({', '.join(SUFFIXES)}; hidden files apart)")
     return found
 
 
@@ -65,7 +66,8 @@ def folder(
     """Every picture file below a folder, cropped square.
 
     Args:
-        path: the folder; sub-folders are searched too. A link that leads out of it is refused.
+        path: the folder; sub-folders are searched too. A link that leads out of it is refused;
+            hidden files and folders are no data, see `base.hidden`.
         split: "all", or 70 / 15 / 15 by a hash of the file's content, so copies stay together; at
             least one different picture on each side.
         size: pixels of a side, whatever the files have; resampled (bicubic, antialiased).
@@ -142,7 +144,8 @@ def imagenette(
         held = [_files.sha256(p.name.encode())[0] in "01" for p in files]
         held_out = split == "validation"
         files = [p for p, h in zip(files, held) if h == held_out]
-    files = sorted(files, key=lambda p: _files.sha256(p.name.encode()))[:limit]
+    files = sorted(files, key=lambda p: _files.sha256(p.name.encode()))
+    files = files[: len(spread(len(files), limit))]
     where = dict(source=f"Imagenette ({root.name})", split=split)
     where["licence"] = "research use; the photographs belong to their authors"
     return files_dataset(root, files, size, gray, on_error, _below(root), **where)

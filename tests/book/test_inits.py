@@ -1,6 +1,9 @@
 """The inits of a chapter: from the book, a run or a path; and the command that trains them."""
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -8,13 +11,15 @@ import pytest
 from PIL import Image
 
 from learnit_utils import train
-from learnit_utils.book import inits
+from learnit_utils.book import _training, inits
 from learnit_utils.book.cli import main
 from learnit_utils.experiments import flops, shared_training, store
 from learnit_utils.experiments.recipe import Recipe, with_changes
 from learnit_utils.experiments.registry import RECIPES, SHARED
 from learnit_utils.experiments.shared_training import SharedRecipe
 from learnit_utils.experiments.store import StoreError
+from learnit_utils.signals import base
+from learnit_utils.train import TrainError
 
 NET = dict(kind="siren", width=8, depth=2, omega0=10.0, channels=1)
 TINY = Recipe(size=12, field=NET, steps=6, agreement=False)
@@ -51,6 +56,15 @@ def test_a_chapter_obtains_weights_from_the_book_a_run_or_a_path(tmp_path):
     same(inits.load_or_train("book", "text64_of_5").init, store.load("text64_of_5").init)
 
 
+@pytest.mark.parametrize("choice", ["book", "a/folder", "a/file.safetensors"])
+def test_weights_that_were_learned_before_do_not_ignore_data(choice):
+    """Also in a live session, where no command checks the parameters."""
+    for obtain, name in ((inits.load_or_train, "faces64_maml"), (inits.shared, "faces64_codes")):
+        with pytest.raises(StoreError, match="learned from other data than /my/faces"):
+            obtain(choice, name, folder="/my/faces")
+    same(inits.load_or_train("book", "text64_of_5", folder="").init, store.load("text64_of_5").init)
+
+
 @pytest.mark.slow
 def test_a_chapter_obtains_the_inits_on_the_way_too(tmp_path):
     trained = inits.snapshots("train", "tiny", snapshots=[2, 3], steps=4)
@@ -72,6 +86,108 @@ def test_the_inits_on_the_way_ship(name):
     for step, w in way.items():
         assert w.info["steps"] == step
         assert w.trained_by() == RECIPES[name]
+
+
+# --- what changed since an earlier training -------------------------------------------------------
+@pytest.fixture
+def of_pictures(tmp_path, rng, monkeypatch):
+    """A recipe that learns from a folder, and a function that adds pictures to that."""
+    monkeypatch.setitem(RECIPES, "tiny", with_changes(TINY, signals="local", batch=1, steps=2))
+    place = tmp_path / "pictures"
+    place.mkdir()
+
+    def add(*names):
+        for name in names:
+            u = rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)
+            Image.fromarray(u).save(place / f"{name}.png")
+
+    add(*range(12))
+    return place, add
+
+
+@pytest.mark.slow
+def test_a_folder_whose_content_changed_is_learned_anew_in_a_line(of_pictures, capsys):
+    place, add = of_pictures
+    first = inits.load_or_train("train", "tiny", folder=str(place))
+    inits.load_or_train("train", "tiny", folder=str(place))
+    (place / ".DS_Store").write_bytes(b"hidden")
+    same(inits.load_or_train("train", "tiny", folder=str(place)).init, first.init)
+    assert "anew" not in capsys.readouterr().out
+    add("more", "and more")
+    second = inits.load_or_train("train", "tiny", folder=str(place))
+    (told,) = [x for x in capsys.readouterr().out.splitlines() if "anew" in x]
+    assert told == f"tiny: what lies in {place} has changed, so it is learned anew"
+    counts = [sum(w.info["data"][s]["count"] for s in base.SPLITS) for w in (first, second)]
+    assert counts == [12, 14]
+    for name in ("more", "and more"):
+        (place / f"{name}.png").unlink()
+    same(inits.load_or_train("train", "tiny", folder=str(place)).init, first.init)
+    assert "anew" not in capsys.readouterr().out  # both trainings are kept
+
+
+@pytest.mark.slow
+def test_another_jax_learns_anew_in_a_line(monkeypatch, capsys):
+    first = inits.load_or_train("train", "tiny", steps=2)
+    monkeypatch.setattr(_training, "version", lambda _: "99.0")
+    monkeypatch.setattr(train, "version", lambda _: "99.0")
+    same(inits.load_or_train("train", "tiny", steps=2).init, first.init)
+    told = capsys.readouterr().out
+    assert "tiny: JAX or the devices have changed, so it is learned anew\n" in told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", ["program", "damage"])
+def test_a_state_that_cannot_be_continued_is_replaced_in_a_line(monkeypatch, capsys, change):
+    """No message asks for an option that a chapter does not have."""
+    first = inits.load_or_train("train", "tiny", steps=2)
+    (state,) = Path("runs/training").rglob(train.STATE)
+    if change == "damage":
+        state.write_bytes(state.read_bytes()[:-9])
+    else:
+        known = train._state.tree_digest
+        monkeypatch.setattr(train._state, "tree_digest", lambda tree: known(tree) + change)
+    same(inits.load_or_train("train", "tiny", steps=2).init, first.init)
+    told = capsys.readouterr().out
+    assert "tiny: its earlier state cannot be continued, so it is learned anew\n" in told
+    assert "--anew" not in told
+
+
+def test_what_fails_otherwise_is_not_tried_again(monkeypatch):
+    calls = []
+
+    def execute(name, recipe, place, **monitor):
+        calls.append(monitor)
+        raise TrainError("non-finite loss")
+
+    with pytest.raises(TrainError, match="non-finite"):
+        _training.trained(execute, "tiny", TINY)
+    assert len(calls) == 1
+
+
+def test_two_that_learn_the_same_init_wait_for_each_other(tmp_path, capfd):
+    """The second finds what the first has made."""
+    code = f"""
+import sys, time
+from pathlib import Path
+from learnit_utils.book import _training
+from learnit_utils.experiments.recipe import Recipe
+
+def execute(name, recipe, place, **monitor):
+    log = Path({str(tmp_path)!r}, "log")
+    with open(log, "a") as file:
+        file.write("begin ")
+    time.sleep(1)
+    with open(log, "a") as file:
+        file.write("end ")
+    return place
+
+_training.trained(execute, "tiny", Recipe())
+"""
+    both = [subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path) for _ in range(2)]
+    assert [p.wait(timeout=60) for p in both] == [0, 0]
+    assert (tmp_path / "log").read_text() == "begin end begin end "
+    told = capfd.readouterr().out
+    assert told == "tiny: another chapter is learning it, waiting for that\n"
 
 
 # --- the command ------------------------------------------------------------------------------

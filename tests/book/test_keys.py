@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-from learnit_utils import fields, shipped
+from learnit_utils import fields
 from learnit_utils.book import results
 from learnit_utils.experiments import _sources, fitting
 from learnit_utils.experiments.content import digest
@@ -57,7 +57,7 @@ CELLS["11_optimizers"] = ["load", "learn", "distances", "elsewhere", "cost"]
 CELLS["11_optimizers"] += ["dictionaries", "iterations"]
 TOO_LONG = {"ct_sigma"}  # a fit of it is measured in tests/experiments/test_few_views.py
 pytestmark = pytest.mark.slow
-STUDIES = {name.removesuffix(".json") for name in shipped.manifest("results")}
+STUDIES = set(results.shipped_studies())
 
 
 class Asked(NamedTuple):

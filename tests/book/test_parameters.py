@@ -1,5 +1,6 @@
 """The schema in a parameters cell, and the checks of `learnit run` before a kernel starts."""
 
+import json
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learnit_utils.book import runner
+from learnit_utils.book import cli, runner
 from learnit_utils.book.cli import main
 from learnit_utils.book.parameters import ParameterError, parse_cell, read_schema, resolve
 
@@ -69,6 +70,9 @@ def test_a_place_is_relative_to_where_the_command_was_called(name, value, expect
 
 def test_the_plan_of_a_run_knows_where_it_was_called(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    with pytest.raises(ParameterError, match=r"weights = .*/mine: no such file or folder"):
+        runner.plan(ROOT, "00_two_steps", "book", {"weights": "mine"}, Path("out"))
+    (tmp_path / "mine").mkdir()
     job = runner.plan(ROOT, "00_two_steps", "book", {"weights": "mine"}, Path("out"))
     assert job.parameters["weights"] == str(tmp_path / "mine")
     assert runner.plan(ROOT, "00_two_steps", "book", {}, Path("out")).injected == {}
@@ -160,7 +164,11 @@ BAD = {
     "choice": (["--method", "sgd"], "method = sgd: one of maml, fomaml, reptile"),
     "choice_case": (["--method", "MAML"], "method = MAML"),
     "choice_newline": (["--method", "maml\nprint(1)"], "method = "),
-    "list_entry": (["--widths", "8,x"], "widths = 8,x"),
+    "list_entry": (["--widths", "8,x"], "widths = 8,x: entry 2, 'x': whole numbers"),
+    "list_comma": (["--widths", "8,16,"], "widths = 8,16,: entry 3, '': whole numbers"),
+    "list_json_entry": (["--widths", '[8, "x"]'], "entry 2, 'x': whole numbers"),
+    "list_of_lists": (["--widths", "[[8]]"], "widths = [[8]]: whole numbers"),
+    "list_spaces": (["--widths", "8 16"], "widths = 8 16: whole numbers separated by commas"),
     "list_range": (["--widths", "8,65"], "each in [1, 64]"),
     "list_empty": (["--widths", ""], "widths = "),
     "list_float": (["--widths", "8.5"], "widths = 8.5"),
@@ -170,6 +178,8 @@ BAD = {
     "no_value": (["--seed"], "a value is missing"),
     "twice": (["--seed", "1", "--seed", "2"], "given twice"),
     "stray_word": (["7"], "parameters are given as --NAME VALUE"),
+    "kernel": (["--kernel", "pyton3"], "installed are"),
+    "timeout_zero": (["--cell-timeout", "0"], "expected integers >= 1"),
     "bare_dashes": (["--", "seed"], "--NAME VALUE"),
     "single_dash": (["-seed", "1"], "--NAME VALUE"),
     "profile": (["--profile", "smok"], 'did you mean "smoke"'),
@@ -213,6 +223,7 @@ def test_bad_arguments_are_refused_before_anything_starts(case, in_small_book, c
         (["run", ""], "no chapter"),
         (["run", "all", "--seed", "1"], "goes to one chapter"),
         (["run"], "chapter"),
+        (["run", "--seed", "1"], "a chapter's name is missing"),
         (["params", "tiny"], "one of 01_tiny"),
         (["rum", "01_tiny"], "rum"),
         ([], "COMMAND"),
@@ -263,6 +274,114 @@ def test_verify_reports_every_file(capsys):
     assert "0 not" in capsys.readouterr().out
 
 
+# --- lists, as a command line, JSON and YAML write them -------------------------------------------
+@pytest.mark.parametrize(
+    "text", ["a,b", "[a, b]", '["a", "b"]', "['a', 'b']", " a , b ", '[\n"a",\n"b"]']
+)
+def test_a_list_of_texts_may_be_json(text):
+    kept = parse_cell('x: list[str] = ["a"]  # letters, each of a, b\n')["x"]
+    assert kept.check(text) == ["a", "b"]
+
+
+@given(st.lists(st.floats(1e-30, 1, exclude_min=True), min_size=1, max_size=6))
+def test_a_list_of_numbers_is_read_in_every_spelling(numbers):
+    rates = parse_cell("rates: list[float] = [0.1]  # tried, each in (0, 1]\n")["rates"]
+    for spelling in (
+        ",".join(map(repr, numbers)),
+        json.dumps(numbers),
+        numbers,
+        [f"{v!r}" for v in numbers],
+    ):
+        assert rates.check(spelling) == numbers
+
+
+def test_a_profile_may_write_numbers_as_yaml_does(small_book, tmp_path):
+    """YAML takes 1e-3 for a text."""
+    values = "01_tiny: {noise: [1e-3, 0.5], rate: 1e-2, widths: [4, 8]}\n"
+    (small_book / "notebooks/profiles/yaml.yaml").write_text(values)
+    try:
+        told = runner.plan(small_book, "01_tiny", "yaml", {}, tmp_path).parameters
+        assert (told["noise"], told["rate"], told["widths"]) == ([1e-3, 0.5], 1e-2, [4, 8])
+    finally:
+        (small_book / "notebooks/profiles/yaml.yaml").unlink()
+    texts = parse_cell('x: list[str] = ["1"]  # texts\n')["x"]
+    with pytest.raises(ParameterError, match="entry 1, 1"):
+        texts.check([1, "2"])
+
+
+@pytest.mark.parametrize(
+    "words", [["--rate", "0.25", "01_tiny"], ["01_tiny", "--rate=0.25"], ["--rate=0.25", "01_tiny"]]
+)
+def test_parameters_may_stand_before_the_chapter(words):
+    assert cli._overrides(words) == ("01_tiny", {"rate": "0.25"})
+
+
+# --- what would be ignored ------------------------------------------------------------------------
+NEEDS = """weights: str = "book"  # book: ours; train: learn it, implies table = run; or a folder
+table: str = "book"  # book: kept; run: measure; recertify: sample; or a folder
+folder: str = ""  # pictures, if weights is train; empty: what ships; or a folder
+width: int = 64  # units if weights is train, in [8, 512]
+depth: int = 5  # layers if weights is train, and of your own class, in [2, 10]
+size: int = 64  # pixels of a side unless weights is book, in [8, 178]
+colour: bool = False  # three channels if weights is train
+"""
+
+
+@pytest.mark.parametrize(
+    ("asked", "set_too"),
+    [
+        ({}, {}),
+        (dict(folder="x"), dict(weights="train", table="run")),
+        (dict(folder="x", width=32), dict(weights="train", table="run")),
+        (dict(folder="x", table="recertify"), dict(weights="train")),
+        (dict(folder="x", table="pieces"), dict(weights="train")),
+        (dict(weights="train"), dict(table="run")),
+        (dict(weights="train", size=32, colour="true"), dict(table="run")),
+        (dict(weights="mine"), {}),
+        (dict(weights="mine", size=32), {}),
+        (dict(depth=3), {}),
+        (dict(width=64, colour=False, folder=""), {}),
+    ],
+)
+def test_data_of_ones_own_set_what_they_need(asked, set_too):
+    schema = parse_cell(NEEDS)
+    told = resolve(schema, asked)
+    expected = {n: schema[n].check(v) for n, v in {**asked, **set_too}.items()}
+    assert told == {n: p.default for n, p in schema.items()} | expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (
+            dict(width=32),
+            "width = 32: ignored unless weights is train, and weights = book; add --w",
+        ),
+        (dict(weights="mine", width=32), "ignored unless weights is train, and weights = mine"),
+        (dict(colour=True), "colour = True: ignored unless weights is train"),
+        (dict(size=32), "size = 32: ignored if weights is book, and weights = book"),
+        (dict(folder="x", weights="book"), "weights = book: folder = x needs weights = train"),
+        (dict(folder="x", weights="mine"), "folder = x: ignored unless weights is train"),
+        (dict(weights="train", table="book"), "table = book: weights = train needs table = run"),
+        (dict(folder="x", table="book"), "table = book: weights = train needs table = run"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(asked, told):
+    with pytest.raises(ParameterError) as error:
+        resolve(parse_cell(NEEDS), asked)
+    assert str(error.value).startswith(told) or told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_profile_is_no_wish():
+    """What it sets for training does not stop a run of what ships; it may set what is needed."""
+    schema, profile = parse_cell(NEEDS), dict(weights="train", table="run", width=8)
+    assert resolve(schema, dict(weights="book"), profile)["width"] == 8
+    assert resolve(schema, dict(folder="x", width=16), profile)["weights"] == "train"
+    with pytest.raises(ParameterError, match="ignored unless weights is train"):
+        resolve(schema, dict(weights="book", width=16), profile)
+
+
 # --- the real chapters --------------------------------------------------------------------------
 @pytest.mark.parametrize("name", runner.chapters(ROOT))
 def test_profiles_of_a_chapter_fit_its_schema(name):
@@ -286,3 +405,57 @@ def test_a_list_of_choices_may_take_several_lines():
     for wrong in ("d", "a,,b", [], ["a", 1], "a b"):
         with pytest.raises(ParameterError, match="texts separated by commas, each one of a, b, c"):
             starts.check(wrong)
+
+
+DATA = {
+    "03_maml_vs_reptile": ["celeba"],
+    "04_class_priors": ["celeba", "imagenette"],
+    "06_ct": ["phantom_file"],
+    "07_simple_nerf": ["object_folder"],
+    "08_phototourism": ["photo_folder"],
+    "09_shared_networks": ["celeba"],
+}
+
+FITTED = {"06_ct": ["scan_file"]}  # with what ships, too
+
+
+@pytest.mark.parametrize("name", runner.chapters(ROOT))
+def test_data_of_ones_own_are_never_ignored(name, tmp_path):
+    """Every parameter that names data sets what it needs, and what ships is refused beside it."""
+    schema = read_schema(runner.find(ROOT, name))
+    own = [n for n, p in schema.items() if p.is_place and n not in ("weights", "table")]
+    known = {*DATA.get(name, []), *FITTED.get(name, [])}
+    assert set(own) == known | ({"image_folder"} & {*own})
+    for data in DATA.get(name, ()):
+        job = runner.plan(ROOT, name, "book", {data: str(tmp_path)}, tmp_path)
+        assert job.parameters["weights"] == "train"
+        assert job.cell_timeout > 3600
+        assert f"{data} implies" in job.implied([data])
+        for weights in ("book", str(tmp_path)):
+            with pytest.raises(ParameterError, match=r"weights is train|needs weights = train"):
+                runner.plan(ROOT, name, "book", {data: str(tmp_path), "weights": weights}, tmp_path)
+        with pytest.raises(ParameterError, match=f"{data} = .*: no such file or folder"):
+            runner.plan(ROOT, name, "book", {data: "nowhere"}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["06_ct", "07_simple_nerf", "08_phototourism", "09_shared_networks"]
+)
+def test_what_is_trained_now_is_measured_now(name):
+    """Kept results are of the weights that ship, and would be asked for after hours of training."""
+    schema = read_schema(runner.find(ROOT, name))
+    assert schema["table"].default == "book"
+    assert resolve(schema, dict(weights="train"))["table"] == "run"
+    assert resolve(schema, {})["table"] == "book"
+
+
+@pytest.mark.parametrize("name", runner.chapters(ROOT))
+def test_what_a_help_asks_for_is_there(name):
+    """Every phrase "if X is V", "implies X = V" names a parameter and a value that it may have."""
+    schema = read_schema(runner.find(ROOT, name))
+    for parameter in schema.values():
+        if parameter.read_when:
+            schema[parameter.read_when[1]].check(parameter.read_when[2])
+        for value in (*parameter.words, "/a/path") if parameter.is_place else ():
+            for other, text in parameter.implied(value).items():
+                assert text in schema[other].words

@@ -6,6 +6,7 @@ import pytest
 
 from learnit_utils.book.plots import tomography as plots
 from learnit_utils.evaluate import Interval
+from learnit_utils.experiments.protocol import Choice
 
 
 @pytest.fixture(autouse=True)
@@ -76,3 +77,20 @@ def test_strangers_have_their_psnr_and_errors_around_gray():
     assert list(rows) == ["truth", "random", "learned", "error of learned"]
     assert titles == dict(truth=["a", "b"], random=["20.0 dB"] * 2, learned=["inf dB"] * 2)
     np.testing.assert_array_equal(rows["error of learned"][0], 0.5)
+
+
+def test_choices_are_a_row_an_init_and_a_column_a_number_of_views():
+    specs = {"a": dict(sigma=1 / (2 * np.pi)), "b": dict(sigma=5.0)}
+    chosen = {(n, v): Choice("SGD", 10.0**-v, 25 * v, False, 1.0) for n in specs for v in (1, 2)}
+    rows = plots.choices(specs, chosen, [2, 1])
+    assert rows[0] == ["a", "1", "SGD 0.01, 50", "SGD 0.1, 25"]
+    assert [row[:2] for row in rows] == [["a", "1"], ["b", "31.4"]]
+
+
+def test_crossings_are_named_where_an_interval_reaches_zero():
+    points = [(level, b, v) for level in (0.0, 0.01) for b in (100, 500) for v in (8, 2)]
+    gaps = {point: Interval(float(i), 0.5) for i, point in enumerate(points)}
+    rows = plots.crossings(gaps, {(0.0, 500, 8), (0.0, 500, 2), (0.01, 100, 2)})
+    assert [row[:2] for row in rows] == [["0", 100], ["0", 500], ["0.01", 100], ["0.01", 500]]
+    assert [row[-1] for row in rows] == ["none", "8, 2", "2", "none"]
+    assert [gap.mean for gap in rows[1][2:-1]] == [2, 3]

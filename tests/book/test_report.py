@@ -47,6 +47,13 @@ def test_splits_and_sizes_of_one_source_are_told_apart(run):
     assert len(told) == len(set(told.values())) == 3
 
 
+def test_other_content_under_one_name_is_noted_beside_it(run):
+    for gray in (True, False, True):
+        report.uses(photos.load("test", size=16, gray=gray))
+    told = run()["provenance"]["data_sha256"]
+    assert len(told) == len(set(told.values())) == 2
+
+
 def test_a_law_that_does_not_hold_stops_the_build_and_is_shown(run):
     report.claim("held", "It is so", np.bool_(True), kind="law")
     with pytest.raises(LawError, match=r"^broken: It is so too: does not hold$"):

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import lzma
 import os
 import shutil
 import signal
@@ -299,14 +300,14 @@ def test_a_process_killed_in_the_middle_leaves_nothing_half_written(tmp_path, st
 def test_pieces_of_a_run_ship_and_are_found_by_content(tmp_path):
     ask("run")
     path = results.ship(tmp_path / "run/pieces/m")
-    assert path == tmp_path / "package/results/m.json"
-    entry = shipped.manifest("results")["m.json"]
+    assert path == tmp_path / "package/results/m.json.xz"
+    entry = shipped.manifest("results")["m.json.xz"]
     assert (entry["pieces"], entry["sha256"]) == (3, _files.sha256(path))
     seen.calls.clear()
     for choice in ("book", tmp_path):  # of a folder without pieces, those that ship
         assert ask(choice)[1] == VALUES
     assert seen.calls == []
-    assert shipped.verify() == [("results/m.json", None)]
+    assert shipped.verify() == [("results/m.json.xz", None)]
     with pytest.raises(ResultsError, match="m: no kept result for of x, x 3 with"):
         ask("book", [3])
     with pytest.raises(ResultsError, match="n: no kept result"):
@@ -316,7 +317,8 @@ def test_pieces_of_a_run_ship_and_are_found_by_content(tmp_path):
 def test_only_what_the_last_run_asked_for_ships(tmp_path):
     ask("run", range(5))
     ask("run", [1, 4])
-    told = json.loads(results.ship(tmp_path / "run/pieces/m").read_text("utf8"))
+    path = results.ship(tmp_path / "run/pieces/m")
+    told = json.loads(lzma.decompress(path.read_bytes()))
     assert sorted(p["value"]["text"] for p in told["pieces"].values()) == ["1", "4"]
     assert len(told["provenance"]) == 1  # written once for all of them
     assert ask("book", [4, 1])[1] == [dict(psnr=[float(x), None], text=f"{x}") for x in (4, 1)]
@@ -333,21 +335,22 @@ def test_a_piece_that_is_lost_is_named(tmp_path, index):
 
 def test_ship_may_take_another_folder(tmp_path):
     ask("run", [0])
-    assert results.ship(str(tmp_path / "run/pieces/m"), tmp_path / "x") == tmp_path / "x/m.json"
+    assert results.ship(str(tmp_path / "run/pieces/m"), tmp_path / "x") == tmp_path / "x/m.json.xz"
     assert not (tmp_path / "package").exists()
 
 
 def test_a_shipped_file_that_was_changed_is_refused(tmp_path):
     ask("run")
     path = results.ship(tmp_path / "run/pieces/m")
-    text = path.read_text("utf8")
-    path.write_text(text.replace('"text":"2"', '"text":"7"'))
+    text = lzma.decompress(path.read_bytes())
+    assert b'"text":"2"' in text
+    path.write_bytes(lzma.compress(text.replace(b'"text":"2"', b'"text":"7"')))
     recached()
     for choice in ("book", "recertify"):
         with pytest.raises(_files.FileError, match="SHA-256"):
             ask(choice, [9])
     path.unlink()
-    with pytest.raises(_files.FileError, match=r"m\.json: missing"):
+    with pytest.raises(_files.FileError, match=r"m\.json\.xz: missing"):
         ask("book")
 
 
@@ -368,7 +371,7 @@ def test_the_command_ships(tmp_path, capsys):
 
     ask("run")
     assert main(["ship-results", str(tmp_path / "run/pieces/m")]) == 0
-    assert capsys.readouterr().out == f"{tmp_path / 'package/results/m.json'}\n"
+    assert capsys.readouterr().out == f"{tmp_path / 'package/results/m.json.xz'}\n"
     assert main(["ship-results", str(tmp_path)]) == 1
     assert capsys.readouterr().err == f"learnit: {tmp_path}: no pieces of a run there\n"
 

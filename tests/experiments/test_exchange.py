@@ -504,7 +504,8 @@ STILL = {
     "another_name": edited(lambda t: {k: dict(weights=v["w"], b=v["b"]) for k, v in t.items()}),
     "extra_tensor": edited(lambda t: t[module_name(0)].update(g=np.ones(4, "f4"))),
     "one_level_less": edited(lambda t: t[module_name(0)]),
-    "one_level_more": edited(lambda t: dict(params=t)),
+    "a_layer_in_a_layer": edited(lambda t: t[module_name(1)].update(t[module_name(0)])),
+    "arrays_beside_layers": edited(lambda t: t.update(w=np.zeros((2, 2), "f4"))),
     "a_list_of_layers": edited(lambda t: list(t.values())),
     "a_tuple": edited(lambda t: (t, {})),
     "an_array": edited(lambda t: np.zeros((3, 3), "f4")),
@@ -782,7 +783,11 @@ def test_the_command_fails_in_one_line_and_leaves_nothing(tmp_path, capsys, fail
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("words", [[], ["--omega0", "x"], ["--omega0", "30", "--width", "3"]])
+REFUSED = [["--omega0", "x"], ["--omega0", "30", "--width", "3"], ["--kind", "sirn"]]
+REFUSED += [["--set", "omega0"], ["--set", "nosuch=3"], ["--kind", "relu", "--omega0", "30"]]
+
+
+@pytest.mark.parametrize("words", REFUSED)
 def test_the_command_is_refused_before_it_starts(tmp_path, capsys, words):
     (tmp_path / "params.pkl").write_bytes(genuine())
     assert command(tmp_path / "params.pkl", tmp_path / "start.safetensors", *words) == 2

@@ -7,12 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from learnit_utils import evaluate, fields, shipped, tasks
 from learnit_utils.experiments import few_views, protocol
 from learnit_utils.experiments.registry import RECIPES
 from learnit_utils.experiments.scores import Row, Scores
 from learnit_utils.forward import pixels, tomography
+from learnit_utils.signals import phantoms
+from learnit_utils.signals.base import DataError
 
 NET = fields.build("fourier", width=8, depth=2, sigma=0.5, features=4, channels=1)
 GRID = protocol.grid(adam=[1e-2])
@@ -58,6 +62,84 @@ def test_a_method_without_a_network_costs_more_than_any_fit(compare):
     ((study, about, cost),) = compare.pieces.asked
     assert (study, about) == ("s", dict(method="FBP", views=2))
     assert cost > compare.cap
+
+
+@pytest.mark.slow
+def test_a_study_of_limited_angles(compare):
+    """Angles themselves in the place of their number, in the table and in the keys."""
+    angles = few_views.wedge(3, 120.0)
+    np.testing.assert_allclose(angles, np.deg2rad([0, 40, 80]), rtol=1e-6)
+    study = compare.study("w", {"a": few_views.random_init(NET, [jax.random.key(0)])}, angles)
+    assert study.score(study.choose()).inits() == ["a, 3 views within 120°"]
+    assert compare.classical("w", "FBP", angles).shape == (3,)
+    assert compare.pieces.asked[-1][1] == dict(method="FBP", views="3 views within 120°")
+    all_of = compare.everyone(
+        "w", {"a": few_views.random_init(NET, [jax.random.key(0)])}, ["FBP"], angles
+    )
+    assert all_of.inits() == [few_views.label(n, angles) for n in ("a", "FBP")]
+    fbp = all_of.by_task(few_views.label("FBP", angles))
+    np.testing.assert_array_equal(fbp, compare.classical("w", "FBP", angles))
+    other = compare.classical("w", "FBP", few_views.wedge(3, 90.0))
+    assert (other != compare.classical("w", "FBP", angles)).any()
+    scan = study.test()
+    np.testing.assert_array_equal(scan.shared[1], angles)
+
+
+@pytest.mark.parametrize(("views", "reach"), [(1, 90.0), (4, 0.0), (4, 181.0), (4, np.nan)])
+def test_a_wedge_that_cannot_be_is_refused(views, reach):
+    with pytest.raises(ValueError, match=f"views = {views}, reach = {reach}: expected"):
+        few_views.wedge(views, reach)
+
+
+def test_gaps_of_a_sweep_keep_the_order_of_its_views():
+    values = np.arange(3.0)
+    reached = {
+        (name, v, level, b): (name == "a") * v * values + b
+        for name in "ab"
+        for v in (8, 2)
+        for level in (0.0, 0.1)
+        for b in (100, 500)
+    }
+    found = few_views.gaps(reached, "a", "b")
+    assert [*found][:4] == [(0.0, 100, 8), (0.0, 100, 2), (0.0, 500, 8), (0.0, 500, 2)]
+    assert found[0.1, 500, 8] == evaluate.interval(8 * values)
+
+
+def test_a_sweep_that_diverged_says_so():
+    nothing = few_views.Course(100, np.full(4, np.nan), np.full((2, 4), np.nan))
+    with pytest.raises(ValueError, match="all fits diverge within 200 steps"):
+        nothing.within(200)
+    late = few_views.Course(100, np.array([np.nan, 3.0, 2.0]), np.arange(6.0).reshape(2, 3))
+    assert late.within(200).tolist() == [1, 4]
+
+
+@settings(deadline=None)
+@given(every=st.integers(1, 200), marks=st.integers(1, 30), budget=st.integers(0, 4000))
+def test_a_budget_is_read_up_to_its_last_mark(every, marks, budget):
+    steps = every * np.arange(marks)
+    course = few_views.Course(every, steps.astype(float), steps[None].astype(float))
+    assert course.within(budget).tolist() == [max(s for s in steps if s <= budget)]
+
+
+def test_a_scan_of_ones_own_is_a_task_in_the_values_of_pictures(tmp_path):
+    """Whatever its unit; a fit sees a sinogram of a picture in [0, 1]."""
+    u = phantoms.load("test", size=32, limit=1).arrays[0, ..., 0]
+    angles = tomography.from_degrees(np.arange(0, 120, 2.5))
+    p = np.asarray(tomography.project(u, angles))
+    found = []
+    for unit in (1.0, 250.0):
+        np.savez(tmp_path / "a.npz", sinogram=unit * p, angles=angles)
+        found.append(few_views.own_scan(str(tmp_path / "a.npz"), 32))
+    one, other = found
+    assert other.unit == pytest.approx(250 * one.unit, rel=1e-4)
+    np.testing.assert_allclose(one.task.each.support, other.task.each.support, rtol=1e-4, atol=1e-6)
+    predicted, measured = tomography.sinogram_of()(lambda x: u.ravel(), one.task, None)
+    np.testing.assert_allclose(one.unit * measured, predicted, rtol=1e-3, atol=1e-5)
+    assert np.quantile(one.fbp[one.fbp > 0], few_views.BRIGHT) == pytest.approx(1)
+    assert len(few_views.own_scan(str(tmp_path / "a.npz"), 20).fbp) == 20
+    np.savez(tmp_path / "b.npz", sinogram=-p, angles=angles)
+    with pytest.raises(DataError, match=r"^b.npz: nothing in it absorbs"):
+        few_views.own_scan(str(tmp_path / "b.npz"), 32)
 
 
 def test_seeds_are_drawn_the_same_every_time():

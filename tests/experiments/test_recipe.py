@@ -13,8 +13,9 @@ from PIL import Image
 
 from learnit_utils import fields, forward, inner, tasks
 from learnit_utils.experiments import recipe as recipes
-from learnit_utils.experiments.recipe import Recipe, RecipeError, changed, functions, with_changes
+from learnit_utils.experiments.recipe import Recipe, RecipeError, functions, with_changes
 from learnit_utils.experiments.registry import FINDINGS, RECIPES, SHARED
+from learnit_utils.experiments.settings import changed, followed
 from learnit_utils.signals.base import DataError
 
 TINY = Recipe(size=12, field=dict(kind="siren", width=8, depth=2, omega0=10.0, channels=1), steps=6)
@@ -63,20 +64,65 @@ def test_a_setting_is_read_as_its_kind(setting, name, value):
         ("field.omega0=5.5", "field", TINY.field | dict(omega0=5.5)),
         ("field.head=sigmoid", "field", TINY.field | dict(head="sigmoid")),
         ("field.hidden_omega0=null", "field", TINY.field | dict(hidden_omega0=None)),
-        ("options.on_error=skip", "options", dict(crops=3, on_error="skip")),
+        ("field.hidden_omega0=None", "field", TINY.field | dict(hidden_omega0=None)),
+        ("field.omega0=1e1", "field", TINY.field | dict(omega0=10.0)),
         ("options.crops=2", "options", dict(crops=2)),
-        ("options.variants=false", "options", dict(crops=3, variants=False)),
-        ("options.names=[1, 2]", "options", dict(crops=3, names=[1, 2])),
-        ("options.landmark=a.b=c", "options", dict(crops=3, landmark="a.b=c")),
     ],
 )
 def test_a_setting_reaches_into_a_mapping(setting, name, expected):
-    before = with_changes(TINY, options=dict(crops=3))
+    before = with_changes(TINY, signals="photos", options=dict(crops=3))
     settings = json.dumps(before.settings())
     after = changed(before, [setting])
     assert getattr(after, name) == expected
     assert json.dumps(before.settings()) == settings  # the recipe it came from is as it was
     assert with_changes(after, **{name: getattr(before, name)}) == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "options"),
+    [
+        (["signals=local", "folder=x", "options.on_error=skip"], dict(on_error="skip")),
+        (["signals=objects", "options.variants=False"], dict(variants=False)),
+        (["signals=objects", "options.views=None"], dict(views=None)),
+        (["signals=objects", "options.views=3", "options.kind=a=b"], dict(views=3, kind="a=b")),
+        (["signals=photos+text", "options.seed=4"], dict(crops=3, seed=4)),
+        (["folder=x", "signals=local"], {}),  # what the recipe had for other signals
+        (["signals=faces"], {}),
+    ],
+)
+def test_options_are_those_of_the_signals(settings, options):
+    before = with_changes(TINY, signals="photos", options=dict(crops=3))
+    assert changed(before, settings).options == options
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        (["gray=false"], TINY.field | dict(channels=3)),
+        (["gray=false", "field.channels=3"], TINY.field | dict(channels=3)),
+        (["gray=false", "gray=true"], TINY.field),
+        (["field.kind=relu"], dict(kind="relu", width=8, depth=2, channels=1)),
+        (["field.kind=posenc", "field.max_log2=none"],
+         dict(kind="posenc", width=8, depth=2, channels=1, max_log2=None)),
+        (["forward=object_views"], TINY.field),
+    ],
+)  # fmt: skip
+def test_a_field_follows_the_other_settings(settings, field):
+    after = changed(TINY, settings)
+    assert after.field == field
+    functions(after)  # it can be built
+    new = followed(TINY, settings)
+    assert new == ({"field.channels": 3} if settings == ["gray=false"] else {})
+
+
+@given(st.sampled_from(sorted(RECIPES)), st.booleans())
+def test_channels_are_those_of_the_pictures_wherever_they_were(name, gray):
+    before = RECIPES[name]
+    after = changed(before, [f"gray={gray}"])
+    if before.field["channels"] == (1 if before.gray else 3):
+        assert after.field["channels"] == (1 if gray else 3)
+    else:  # density and colour
+        assert after.field == before.field
 
 
 def test_what_is_set_in_a_field_is_what_is_built():
@@ -101,6 +147,21 @@ def test_numbers_come_back(whole, number, several):
 
 
 @pytest.mark.parametrize(
+    ("setting", "meant"),
+    [
+        ("width=3", "field.width"),
+        ("on_error=skip", "options.on_error"),
+        ("batc=1", "batch"),
+        ("field.wdth=3", "field.width"),
+    ],
+)
+def test_the_nearest_name_is_told(setting, meant):
+    own = with_changes(TINY, signals="local", folder="x")
+    with pytest.raises(RecipeError, match=f"did you mean {meant}[?]$"):
+        changed(own, [setting])
+
+
+@pytest.mark.parametrize(
     ("setting", "told"),
     [
         ("outer_lr", "'outer_lr': expected NAME=VALUE, with NAME one of signals, "),
@@ -108,6 +169,12 @@ def test_numbers_come_back(whole, number, several):
         ("=3", "'=3': expected NAME=VALUE"),
         ("", "'': expected NAME=VALUE"),
         ("field=1", "'field=1': expected NAME=VALUE"),
+        ("field.wdth=3", "field.wdth: with these settings field has kind, width, depth, "),
+        ("field.max_log2=3", "field.max_log2: with these settings field has kind, width, "),
+        ("field.width=many", "field.width = 'many': Input should be a valid integer"),
+        ("field.omega0=nan", "field.omega0 = 'nan': Input should be a finite number"),
+        ("field.channels=3", "field.channels = 3: expected 1 with gray = True"),
+        ("options.on_error=skip", "options.on_error: with these settings options has no entries"),
         ("field.=1", "'field.=1': expected NAME=VALUE"),
         ("options=1", "'options=1': expected NAME=VALUE"),
         ("batch.size=1", "'batch.size=1': expected NAME=VALUE"),

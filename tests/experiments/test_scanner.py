@@ -130,3 +130,40 @@ def test_the_loss_in_the_own_basis_differs_by_a_constant():
         gaps.append(float(a - b))
     assert min(gaps) > 0  # noise that no picture explains
     np.testing.assert_allclose(gaps, gaps[0], rtol=1e-3)
+
+
+@pytest.mark.parametrize("views", [1, 3])
+def test_a_picture_splits_into_what_is_told_and_what_is_silent(views):
+    u = np.random.default_rng(views).random((SIZE, SIZE))
+    seen, rest = scanner.split(u, views)
+    A = scanner.matrix(SIZE, views)
+    np.testing.assert_allclose(seen + rest, u)
+    assert abs((seen * rest).sum()) < 1e-6
+    np.testing.assert_allclose(A @ seen.ravel(), A @ u.ravel(), atol=1e-3)
+    assert np.linalg.norm(A @ rest.ravel()) < 1e-3 * np.linalg.norm(A @ u.ravel())
+    told, rests = scanner.halves([u, 2 * u], views)
+    np.testing.assert_allclose(told, [seen, 2 * seen])
+    np.testing.assert_allclose(rests, [rest, 2 * rest])
+
+
+def test_the_residual_of_the_truth_is_nothing():
+    scan = tomography.scan_tasks(images(2), 3).take(1)
+    u = np.asarray(scan.each.query).reshape(SIZE, SIZE)
+    assert scanner.residual(u, scan) < 1e-6
+    p = np.asarray(scan.each.support)
+    assert scanner.residual(0 * u, scan) == pytest.approx(np.sqrt((p**2).mean()), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_both_ways_to_a_networks_sinogram_meet_on_finer_pixels():
+    field = fields.fourier(8, 2, 0.4, 1, features=4)
+    theta = field.init(jax.random.key(0))
+    gaps = [scanner.two_ways(field, theta, n, 3) for n in (8, 16, 32)]
+    assert gaps[2] < gaps[1] / 1.5 < gaps[0] / 1.5**2
+
+
+def test_scans_of_other_angles_have_no_basis():
+    """That of as many even angles would be another scanner's."""
+    uneven = tomography.scan_tasks(images(1), np.array([0.0, 0.5, 1.0], np.float32))
+    with pytest.raises(ValueError, match="scans: expected even angles over half a turn"):
+        scanner.in_basis(uneven)

@@ -92,6 +92,64 @@ def test_a_full_square_loses_no_more_than_its_corners(n):
     assert mass.argmin() in (8, 9, 10, 26, 27, 28)
 
 
+@pytest.mark.parametrize("n", [5, 16, 33, 64])
+def test_detectors_by_the_diagonal_see_all_of_the_mass_of_every_picture(n):
+    """Corners, the first row and single pixels too, at any angle; and all others see the same."""
+    rng = np.random.default_rng(n)
+    u = np.zeros((4, n, n), np.float32)
+    u[0], u[1] = 1, rng.random((n, n))
+    u[2, 0, 0] = u[3, rng.integers(n), -1] = 1
+    angles = np.concatenate([rng.uniform(-6, 6, 20), np.linspace(0, np.pi, 9)]).astype(np.float32)
+    many = tomography.diagonal(n)
+    wide = jax.jit(lambda u: tomography.project(u, angles, detectors=many))
+    for picture in u:
+        mass = np.asarray(wide(picture)).sum(axis=1) / n
+        np.testing.assert_allclose(mass, picture.sum() / n**2, rtol=1e-5)
+    middle = many // 2 - n // 2
+    inner = np.asarray(wide(u[1]))[:, middle : middle + n]
+    np.testing.assert_allclose(inner, project(u[1], angles), atol=1e-5)
+
+
+@METHODS
+def test_with_more_detectors_the_backprojector_is_still_the_adjoint(method):
+    rng = np.random.default_rng(0)
+    u, p = rng.normal(size=(9, 9)), rng.normal(size=(3, 17))
+    angles = np.array([0.3, 1.4, 4.0], np.float32)
+    there = tomography.project(u.astype(np.float32), angles, method, 17)
+    back = tomography.backproject(p.astype(np.float32), angles, 9, method, 17)
+    np.testing.assert_allclose((there * p).sum(), (back * u).sum(), rtol=1e-4)
+
+
+def test_degrees_are_converted_by_name_and_refused_as_radians():
+    degrees = np.arange(0, 180, 10.0)
+    np.testing.assert_allclose(
+        tomography.from_degrees(degrees), tomography.even_angles(18), rtol=1e-6
+    )
+    np.testing.assert_allclose(tomography.from_degrees([-360, 360]), [-2 * np.pi, 2 * np.pi])
+    for call in (
+        lambda: tomography.project(U, degrees),
+        lambda: tomography.backproject(np.ones((18, 8), np.float32), degrees),
+        lambda: tomography.project_field(blob, degrees, 8),
+        lambda: tomography.simulate_scan(U[None], degrees),
+    ):
+        with pytest.raises(
+            ValueError, match=r"170 is more than a full turn.*from_degrees converts"
+        ):
+            call()
+
+
+@given(st.sampled_from([np.nan, np.inf, -np.inf]), st.integers(0, 7), st.integers(0, 7))
+@settings(max_examples=15)
+def test_what_is_not_finite_is_named_with_its_place(value, i, j):
+    u = np.ones((8, 8), np.float32)
+    u[i, j] = value
+    where = f"expected finite values, 1 are not, the first at %s {i}, %s {j}$"
+    with pytest.raises(ValueError, match="^image: " + where % ("row", "column")):
+        tomography.project(u, [0.0])
+    with pytest.raises(ValueError, match="^sinogram: " + where % ("view", "detector")):
+        tomography.backproject(u, tomography.even_angles(8))
+
+
 @pytest.mark.parametrize("method", ["bilinear", "nearest"])
 def test_the_turned_picture_keeps_the_mass_of_a_smooth_one(method):
     u = np.asarray(blob(pixels.grid(96)))[..., 0]
@@ -325,6 +383,13 @@ BAD = {
         r"\(8, 8\): expected \(1, 8\) for these angles",
     ),
     "size": (lambda: tomography.backproject(U, np.ones(8), 9), r"expected \(8, 9\) for these"),
+    "detectors": (
+        lambda: tomography.project(U, [0.0], "area", 0),
+        "detectors = 0: expected an int",
+    ),
+    "turns": (lambda: tomography.project(U, [0.0, 6.4]), "angles: 6.4 is more than a full turn"),
+    "degrees": (lambda: tomography.from_degrees([400]), r"degrees: expected .* in \[-360, 360\]"),
+    "no degrees": (lambda: tomography.from_degrees([]), r"angles of shape \(0,\)"),
     "samples": (lambda: tomography.project_field(blob, [0.0], 8, 0), "samples = 0: expected"),
 }
 

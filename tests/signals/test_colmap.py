@@ -28,9 +28,12 @@ def test_both_readers_agree(scene, split):
     one = colmap.load(root, split)
     two = landmarks.arrays(root, split, images="dense/images")
     assert one.names == two.names
-    assert len(one.names) == dict(train=5, validation=5, test=20, all=30)[split]
-    for a, b in zip(one.views, two.views):
+    assert len(one.names) == dict(train=21, validation=3, test=6, all=30)[split]
+    for a, b in zip(one.views[:-1], two.views[:-1]):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+    # Bounds: of distances here, of depths there, with the notebook's factors and for the corner.
+    assert (two.views.bounds[:, 0] < one.views.bounds[:, 0]).all()
+    assert (two.views.bounds[:, 1] > one.views.bounds[:, 1]).all()
     assert not np.allclose(one.views.pose[0], one.views.pose[1])
 
 
@@ -79,12 +82,12 @@ def test_a_table_of_splits_is_followed(scene):
 @pytest.mark.parametrize(
     ("model", "params", "says"),
     [
-        ("SIMPLE_RADIAL", (90.0, 32.0, 24.0, 0.05), "SIMPLE_RADIAL distorts; undistort first"),
-        ("OPENCV", (90.0, 90.0, 32.0, 24.0, 0.0, 0.01, 0, 0), "OPENCV distorts; undistort first"),
+        ("SIMPLE_RADIAL", (90.0, 32.0, 24.0, 0.05), "SIMPLE_RADIAL distorts; undistort=True"),
+        ("OPENCV", (90.0, 90.0, 32.0, 24.0, 0.0, 0.01, 0, 0), "OPENCV distorts; undistort=True"),
         (
             "OPENCV_FISHEYE",
             (90.0, 90.0, 32.0, 24.0, 0, 0, 0, 0),
-            "camera model OPENCV_FISHEYE, one of",
+            "OPENCV_FISHEYE is no pinhole camera; undistort=True",
         ),
     ],
 )
@@ -123,7 +126,7 @@ def test_an_init_is_learned_from_a_folder(tmp_path, arrays):
     small = dict(size=16, rays=8, samples=4, inner_steps=2, field=net, folder=str(tmp_path))
     recipe = dataclasses.replace(registry.RECIPES["gate_reptile64"], **small)
     setup = run.build(recipe)
-    assert setup.data.train.count == 5
+    assert setup.data.train.count == 21
     held = setup.data.test.each
     np.testing.assert_array_equal(held.query.pixels[:, 0], held.support.pixels)
     few = setup.data.validation.take(slice(0, 2))
@@ -141,7 +144,7 @@ def test_broken_folders_are_named(tmp_path):
     picture.resize((32, 24)).save(first)
     with pytest.raises(DataError, match="32 x 24 pixels, its camera 64 x 48"):
         colmap.load(tmp_path, "test")
-    with pytest.raises(DataError, match="32 x 24 pixels, its camera is for 64 x 48"):
+    with pytest.raises(DataError, match="32 x 24 pixels, its camera 64 x 48"):
         landmarks.arrays(tmp_path, "test", images="dense/images")
     first.unlink()
     with pytest.raises(DataError, match=re.escape(f"{first}: missing")):

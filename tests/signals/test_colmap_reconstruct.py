@@ -59,6 +59,9 @@ def test_a_folder_of_photographs_ends_with_the_cameras_that_took_it(tmp_path):
         pose = cameras.orbit(azimuth, elevation, 2.4 + 0.1 * (k % 3))
         poses[f"{k}.png"] = np.asarray(pose, np.float64)
         corner(pose, papers).save(folder / f"{k}.png")
+    for name in ("._0.png", "@eaDir/0.png", ".thumbs/1.png"):  # no photographs
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes((folder / "0.png").read_bytes())
     out = colmap.reconstruct(folder, tmp_path / "place")
     assert not (tmp_path / "place.part").exists()
     found = colmap.load(out, "all")

@@ -8,7 +8,7 @@ from PIL import Image
 
 from learnit_utils.forward import cameras
 from learnit_utils.signals import landmarks
-from learnit_utils.signals.base import DataError
+from learnit_utils.signals.base import DataError, DataWarning
 
 NAMES = landmarks.LANDMARKS
 
@@ -191,12 +191,19 @@ def written(root, count=30):
     return root
 
 
+def corners():
+    """The corners of a picture, homogeneous."""
+    return np.array([[x, y, 1] for x in (0, WIDE) for y in (0, HIGH)])
+
+
 def test_the_arrays_are_the_cameras(place):
     data = landmarks.arrays(place, "all")
     assert data.names == tuple(f"{i:02}.png" for i in range(30))
     kinv, c2w = (np.load(place / f"{k}_mats.npy") for k in ("kinv", "c2w"))
     scale, bounds = landmarks.SCALE, np.load(place / "bds.npy")
-    np.testing.assert_allclose(data.views.bounds, scale * bounds, rtol=1e-5)
+    corner = [np.linalg.norm(corners() @ k.T, axis=-1).max() for k in kinv]  # its depth is 1
+    its = scale * bounds * [0.9, 1.2] * np.stack([np.ones(30), corner], -1)
+    np.testing.assert_allclose(data.views.bounds, its, rtol=1e-5)
     np.testing.assert_allclose(data.views.pose[:, :3, 3], scale * c2w[..., 3], rtol=1e-5)
     for i in range(30):
         cameras.check_poses(data.views.pose[i])
@@ -224,8 +231,9 @@ def test_rays_of_learnits_notebook_are_ours(place):
     np.testing.assert_allclose(again.views.intrinsics, data.views.intrinsics, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("split", "count"), [("test", 20), ("validation", 5), ("train", 5)])
-def test_learnits_split_goes_by_name(place, split, count):
+@pytest.mark.parametrize(("split", "count"), [("test", 20), ("validation", 5), ("train", 35)])
+def test_learnits_split_goes_by_name(tmp_path, split, count):
+    place = written(tmp_path, 60)
     first = dict(test=0, validation=20, train=25)[split]
     names = tuple(f"{i:02}.png" for i in range(first, first + count))
     assert landmarks.arrays(place, split).names == names
@@ -272,7 +280,7 @@ def test_broken_arrays_are_named(place):
     first = place / "images/00.png"
     picture = Image.open(first).copy()
     picture.resize((32, 24)).save(first)
-    with pytest.raises(DataError, match="32 x 24 pixels, its camera is for 64 x 48"):
+    with pytest.raises(DataError, match="32 x 24 pixels, its camera 64 x 48"):
         landmarks.arrays(place, "test")
     first.unlink()
     with pytest.raises(DataError, match="for 29 photographs"):
@@ -305,3 +313,106 @@ def test_broken_arrays_are_named(place):
     np.save(place / "bds.npy", np.array([{}], object), allow_pickle=True)
     with pytest.raises(DataError, match=r"bds\.npy"):
         landmarks.arrays(place)
+
+
+# --- folders of arrays as users have them -------------------------------------------------------
+def litter(root):
+    for name in ("._00.png", ".x/00.png", "@eaDir/00.png"):
+        path = root / "images" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"\0\5\26\7Mac OS X")
+
+
+def in_dense(root):
+    (root / "dense").mkdir()
+    (root / "images").rename(root / "dense/images")
+
+
+def other_suffix(suffix):
+    def change(root):
+        for path in list((root / "images").iterdir()):
+            how = dict(quality=95) if suffix == ".jpeg" else {}
+            Image.open(path).save(path.with_suffix(suffix), **how)
+            path.unlink()
+
+    return change
+
+
+def exif(root):
+    tag = Image.Exif()
+    tag[0x0112] = 3
+    for path in (root / "images").iterdir():
+        Image.open(path).copy().save(path, exif=tag)
+
+
+def halved(root):
+    for path in (root / "images").iterdir():
+        Image.open(path).resize((WIDE // 2, HIGH // 2)).save(path)
+
+
+LAYOUTS = {
+    "litter": litter,
+    "dense/images": in_dense,
+    ".jpeg": other_suffix(".jpeg"),
+    ".PNG": lambda r: [p.rename(p.with_suffix(".PNG")) for p in list((r / "images").iterdir())],
+    ".tiff": other_suffix(".tiff"),
+    "turned by EXIF": exif,
+    "half as large": halved,
+}
+
+
+@pytest.mark.parametrize("how", LAYOUTS)
+def test_a_folder_of_arrays_is_read(place, how):
+    before = landmarks.arrays(place, "all")
+    LAYOUTS[how](place)
+    data = landmarks.arrays(place, "all")
+    np.testing.assert_array_equal(data.views.pose, before.views.pose)
+    part = 0.5 if how.startswith("half") else 1
+    np.testing.assert_allclose(data.views.intrinsics, part * before.views.intrinsics)
+    np.testing.assert_array_equal(data.views.bounds, before.views.bounds)
+    if part == 1 and how != ".jpeg":
+        np.testing.assert_array_equal(data.views.pixels, before.views.pixels)
+
+
+def first(root):
+    return root / "images/00.png"
+
+
+def spoiled(name, i, value):
+    def spoil(root):
+        a = np.load(root / f"{name}.npy")
+        a[i] = value
+        np.save(root / f"{name}.npy", a)
+
+    return spoil
+
+
+SKIPS = {
+    "cut off": (lambda r: first(r).write_bytes(first(r).read_bytes()[:3000]), "truncated"),
+    "no picture": (lambda r: first(r).write_bytes(b"x"), "not a picture"),
+    "resized": (
+        lambda r: Image.open(first(r)).resize((32, 24)).save(first(r)),
+        "32 x 24 pixels, its camera 64 x 48",
+    ),
+    "turned": (
+        lambda r: Image.open(first(r)).transpose(Image.Transpose.ROTATE_90).save(first(r)),
+        "48 x 64 pixels",
+    ),
+    "a flat pose": (spoiled("c2w_mats", 0, 0.0), "expected a rotation and a translation"),
+    "no lens": (spoiled("kinv_mats", 0, 0.0), "is not the inverse of a camera matrix"),
+    "bounds the wrong way": (spoiled("bds", 0, [5, 1]), "expected 0 <= near < far"),
+}
+
+
+@pytest.mark.parametrize("how", SKIPS)
+def test_a_photograph_with_arrays_is_left_out_and_told(place, how):
+    spoil, why = SKIPS[how]
+    spoil(place)
+    with pytest.raises(DataError, match=why) as e:
+        landmarks.arrays(place, "all")
+    assert "\n" not in str(e.value)
+    data = landmarks.arrays(place, "all", on_error="skip")
+    assert data.names == tuple(f"{i:02}.png" for i in range(1, 30))
+    assert why in data.provenance["skipped"]["00.png"]
+    with pytest.warns(DataWarning, match=why):
+        assert landmarks.from_folder(place, "all").provenance == data.provenance

@@ -216,3 +216,51 @@ def test_a_spread_is_even(count, limit):
 def test_an_impossible_limit_is_named(album):
     with pytest.raises(DataError, match="limit = 0: expected an integer >= 1"):
         local.folder(album, limit=0)
+
+
+# --- what systems leave beside pictures ---------------------------------------------------------
+LITTER = (
+    "._00.png",
+    ".DS_Store",
+    ".thumbnails/00.png",
+    "@eaDir/00.png/SYNOPHOTO_THUMB_M.jpg",
+    "__MACOSX/sub/._01.png",
+    "__MACOSX/01.png",
+    "#recycle/old.png",
+    "$RECYCLE.BIN/old.png",
+    "sub/.hidden/00.png",
+    "sub/._01.png",
+    "Thumbs.db",
+)
+
+
+@pytest.mark.parametrize("name", LITTER)
+@pytest.mark.parametrize("sound", [True, False])
+def test_hidden_files_are_no_data(album, name, sound):
+    before = [local.folder(album, s, size=8).provenance for s in (*base.SPLITS, "all")]
+    path = album / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes((album / "00.png").read_bytes() if sound else b"\0\5\26\7Mac OS X")
+    assert [local.folder(album, s, size=8).provenance for s in (*base.SPLITS, "all")] == before
+
+
+def test_hidden_is_what_is_below_the_folder(album):
+    """A folder that lies in a hidden one is read."""
+    home = album / ".cache/photos"
+    home.mkdir(parents=True)
+    for i in range(3):
+        picture(home / f"{i}.png", seed=i)
+    assert len(local.folder(home, size=8).names) == 3
+    (home / "only").mkdir()
+    picture(home / "only/.x.png")
+    with pytest.raises(DataError, match=r"no picture in it .*hidden"):
+        local.folder(home / "only", size=8)
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_imagenettes_limit_is_checked(tmp_path, limit):
+    for part in ("train", "val"):
+        (tmp_path / part).mkdir()
+        picture(tmp_path / part / "a.png")
+    with pytest.raises(DataError, match=f"limit = {limit}: expected an integer >= 1"):
+        local.imagenette(tmp_path, "all", size=8, limit=limit)

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from learnit_utils.book import figures
 from learnit_utils.evaluate import Interval
+from learnit_utils.experiments.protocol import Choice
 from learnit_utils.metrics import psnr
 from learnit_utils.signals.transforms import resize
 
@@ -69,6 +70,37 @@ def by_sigma(sigmas: Sequence[float], best: Mapping[str, Sequence[float]], views
     )
     _ticks(fig.axes[0], sigmas)
     return fig
+
+
+def choices(
+    specs: Mapping[str, Mapping], chosen: Mapping[tuple[str, int], Choice], views: Sequence[int]
+) -> list[list[str]]:
+    """Rows of a table: init, σ in radians a side, and what was chosen for every number of views."""
+    rows = []
+    for name, spec in specs.items():
+        told = [chosen[name, v] for v in views]
+        row = [f"{c.optimizer} {c.lr:g}, {c.step}" for c in told]
+        rows.append([name, f"{spec['sigma'] * 2 * np.pi:.3g}", *row])
+    return rows
+
+
+def crossings(
+    gaps: Mapping[tuple[float, int, int], Interval], closed: set[tuple[float, int, int]]
+) -> list[list]:
+    """Rows of a table: noise, steps, leads by views, and where the interval of a lead reaches 0."""
+    rows: dict[tuple[float, int], list] = {}
+    for (level, budget, _), gap in gaps.items():
+        rows.setdefault((level, budget), [f"{level:g}", budget]).append(gap)
+    for (level, budget), row in rows.items():
+        at = [
+            f"{v}"
+            for point in gaps
+            if point[:2] == (level, budget)
+            for v in point[2:]
+            if point in closed
+        ]
+        row.append(", ".join(at) or "none")
+    return [*rows.values()]
 
 
 def parts(
