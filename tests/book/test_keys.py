@@ -47,7 +47,7 @@ CELLS = {
     "07_simple_nerf": ["learned", "objects", "study", "studies", "collapse", "tested", "views"],
     "08_phototourism": ["inits", "study", "collection", "choose", "tested", "depths"],
 }
-CELLS["06_ct"] += ["sweep-measured"]
+CELLS["06_ct"] += ["sweep-measured", "wedge"]
 CELLS["07_simple_nerf"] += ["converge", "kept"]
 CELLS["08_phototourism"] += ["certify"]
 CELLS["09_shared_networks"] = ["networks", "data", "methods", "measure", "shapes"]
