@@ -8,12 +8,12 @@ Cyrillic be; a small letter that is a smaller capital (c, s, v, w, x, z) is left
 import hashlib
 from functools import cache
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from learnit_utils.signals.base import SPLITS, DataError, Dataset, drawn_dataset
+from learnit_utils.signals._fonts import font
+from learnit_utils.signals.base import SPLITS, Dataset, drawn_dataset
 
 FONTS = (
     *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique"),
@@ -47,17 +47,6 @@ def alphabet(split: str) -> tuple[str, ...]:
     return tuple(order)
 
 
-@cache
-def _font(name: str, height: int):
-    from matplotlib import get_data_path
-
-    file = Path(get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"
-    try:
-        return ImageFont.truetype(str(file), height, layout_engine=ImageFont.Layout.BASIC)
-    except OSError:
-        raise DataError(f"{file.name}: matplotlib has no such font here") from None
-
-
 def glyph(rng: np.random.Generator, character: str, size: int, moved: float = MOVED) -> np.ndarray:
     """One character, white on black: (size, size, 1), float32 in [0, 1].
 
@@ -69,9 +58,9 @@ def glyph(rng: np.random.Generator, character: str, size: int, moved: float = MO
             axis, in picture sides.
     """
     full = FINER * size
-    font = _font(FONTS[rng.integers(len(FONTS))], max(4, round(HEIGHT * full)))
+    chosen = font(FONTS[rng.integers(len(FONTS))], max(4, round(HEIGHT * full)))
     flat = Image.new("L", (2 * full, 2 * full))
-    ImageDraw.Draw(flat).text((full, full), character, fill=255, font=font, anchor="mm")
+    ImageDraw.Draw(flat).text((full, full), character, fill=255, font=chosen, anchor="mm")
     left, top, right, bottom = flat.getbbox() or (full, full, full, full)
     turn, shear = rng.uniform(-TURN, TURN), rng.uniform(-SHEAR, SHEAR)
     wide, high = np.exp(rng.uniform(-STRETCH, STRETCH, 2))

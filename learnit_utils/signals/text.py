@@ -2,12 +2,12 @@
 
 from functools import cache
 from itertools import product
-from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from learnit_utils.signals.base import DataError, Dataset, drawn_dataset, split_of
+from learnit_utils.signals._fonts import font
+from learnit_utils.signals.base import Dataset, drawn_dataset, split_of
 
 FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif", "DejaVuSansMono", "STIXGeneral", "cmss10")
 FINER = 4  # letters are drawn so many times as large and averaged
@@ -24,17 +24,6 @@ def vocabulary(split: str) -> tuple[str, ...]:
     return tuple(sorted(w for w in words if split_of(w) == split))
 
 
-@cache
-def _font(name: str, height: int):
-    from matplotlib import get_data_path
-
-    file = Path(get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"
-    try:
-        return ImageFont.truetype(str(file), height, layout_engine=ImageFont.Layout.BASIC)
-    except OSError:
-        raise DataError(f"{file.name}: matplotlib has no such font here") from None
-
-
 def page(rng: np.random.Generator, words: tuple[str, ...], size: int, gray: bool) -> np.ndarray:
     """Lines of words that run over both edges: (size, size, 1 or 3), float32 in [0, 1].
 
@@ -42,7 +31,7 @@ def page(rng: np.random.Generator, words: tuple[str, ...], size: int, gray: bool
     """
     full = FINER * size
     height = max(4, round(full * rng.uniform(*HEIGHTS)))
-    font = _font(FONTS[rng.integers(len(FONTS))], height)
+    chosen = font(FONTS[rng.integers(len(FONTS))], height)
     image = Image.new("L", (full, full))
     draw = ImageDraw.Draw(image)
     top = -int(rng.integers(height))
@@ -50,8 +39,8 @@ def page(rng: np.random.Generator, words: tuple[str, ...], size: int, gray: bool
         left = -int(rng.integers(2 * height))
         while left < full:
             word = words[rng.integers(len(words))] + " "
-            draw.text((left, top), word, fill=255, font=font)
-            left += max(1, int(np.ceil(draw.textlength(word, font=font))))
+            draw.text((left, top), word, fill=255, font=chosen)
+            left += max(1, int(np.ceil(draw.textlength(word, font=chosen))))
         top += round(1.3 * height)
     ink = np.asarray(image, np.uint32).reshape(size, FINER, size, FINER).sum((1, 3))
     ink = (ink / (255 * FINER**2)).astype(np.float32)[..., None]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from learnit_utils.signals import base, glyphs, phantoms, sdf, shapes, text
+from learnit_utils.signals import _fonts, base, glyphs, phantoms, sdf, shapes, text
 from learnit_utils.signals.base import DataError
 
 DRAWN = {"sdf": sdf, "text": text, "phantoms": phantoms, "shapes": shapes, "glyphs": glyphs}
@@ -55,7 +55,7 @@ def test_every_font_is_there_and_draws():
         seen.add(u.tobytes())
     assert len(seen) == 60
     for font in text.FONTS:
-        assert text._font(font, 20).getlength("word") > 20
+        assert _fonts.font(font, 20).getlength("word") > 20
 
 
 def test_no_character_stands_on_two_sides():
@@ -80,7 +80,7 @@ def test_every_glyph_is_its_character_and_nothing_is_cut_off():
 def test_every_font_has_every_character():
     """A font draws what it lacks as the same empty box."""
     for name in glyphs.FONTS:
-        font = glyphs._font(name, 40)
+        font = _fonts.font(name, 40)
         lacking = bytes(font.getmask("\uffff"))
         drawn = {c: bytes(font.getmask(c)) for c in glyphs.CHARACTERS}
         assert lacking not in drawn.values()
