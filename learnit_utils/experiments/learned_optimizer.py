@@ -195,7 +195,7 @@ def learn_init(recipe: Recipe) -> dict:
         train.TrainError: it diverges.
     """
     setup = run.build(recipe)
-    key = jax.random.key(recipe.seed)
+    key = run.order_key(recipe.seed)
     how = (setup.init, setup.data.train, setup.optimizer, recipe.steps, recipe.batch, key)
     return _trained(setup.learned.grad, *how)
 

@@ -19,6 +19,7 @@ from learnit_utils.tasks import Tasks, subset
 from learnit_utils.train import Monitor
 
 USUAL_FRACTION = 0.7  # of the floor, for the expected time
+ORDER = 2**31  # folded into a seed's key; a network has fewer layers
 LOOKED_AT = 10  # validation tasks of a probe that has to fit each
 
 
@@ -52,6 +53,14 @@ def build(recipe: Recipe) -> Setup:
         groups = dict(theta=optimizer, step_sizes=of_step_sizes)
         optimizer = optax.multi_transform(groups, Init("theta", "step_sizes"))
     return Setup(data, provenance, learned, init, optimizer)
+
+
+def order_key(seed: int) -> jax.Array:
+    """Draws the order of the tasks, and their losses, in a run of this seed.
+
+    It is none of the keys that weights are drawn by: those are split from the seed's.
+    """
+    return jax.random.fold_in(jax.random.key(seed), ORDER)
 
 
 def execute(
@@ -91,7 +100,7 @@ def execute(
         setup.optimizer,
         recipe.steps,
         batch=recipe.batch,
-        key=jax.random.key(recipe.seed),
+        key=order_key(recipe.seed),
         monitor=Monitor(
             out=folder,
             probe=_probe(setup, recipe),

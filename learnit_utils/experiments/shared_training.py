@@ -106,7 +106,7 @@ def execute(
         _optimizer(shared, recipe),
         recipe.steps,
         batch=recipe.batch,
-        key=jax.random.key(recipe.seed),
+        key=run.order_key(recipe.seed),
         monitor=Monitor(
             out=folder,
             probe=lambda parts: {"psnr": score(shared, recipe, begun(shared, recipe, parts), few)},

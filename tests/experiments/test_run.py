@@ -159,3 +159,29 @@ def test_a_shipped_init_scores_what_its_manifest_says(name):
     # some hundredths of a decibel; inits of two seeds differ by tenths.
     close = 0.1 if recipe.forward in ("object_views", "photographs") else 1e-2
     assert score == pytest.approx(w.info["scores"]["validation_psnr"], abs=close)
+
+
+@pytest.mark.parametrize("kind", ["siren", "relu"])
+def test_no_key_draws_weights_and_the_order_of_tasks(kind, monkeypatch):
+    """Apart from them, the order would hang together with the weights of the first layer."""
+    drawn, positions = set(), np.arange(500)
+
+    def noting(draw):
+        def noted(key, *args, **how):
+            drawn.add(tuple(np.asarray(jax.random.key_data(key)).tolist()))
+            return draw(key, *args, **how)
+
+        return noted
+
+    for name in ("uniform", "normal"):
+        monkeypatch.setattr(jax.random, name, noting(getattr(jax.random, name)))
+    for seed in range(20):
+        key = jax.random.key(seed)
+        net = NET if kind == "siren" else dict(kind="relu", width=8, depth=30, channels=1)
+        fields.build(**net).init(key)
+        of_order, of_tasks = jax.random.split(run.order_key(seed))
+        folded = [jax.vmap(lambda i, k=k: jax.random.fold_in(k, i)) for k in (of_order, of_tasks)]
+        used = np.concatenate([jax.random.key_data(f(positions)) for f in folded])
+        assert drawn
+        assert not drawn & {tuple(k) for k in used.tolist()}
+        drawn.clear()
