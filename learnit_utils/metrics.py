@@ -109,7 +109,7 @@ def radial_spectrum(image: jax.Array) -> tuple[np.ndarray, np.ndarray]:
         image: (height, width) or (height, width, channels); channels are averaged.
 
     Returns:
-        frequency: 0, 1, 2, ... cycles per picture, up to the corner of the spectrum.
+        frequency: 0, 1, 2, ... cycles per longer side, up to the corner of the spectrum.
         power: sum over the ring of |FFT|^2 / pixels^2. All rings add up to the mean square of the
         image (Parseval); without ring 0, to its variance.
     """
@@ -117,6 +117,7 @@ def radial_spectrum(image: jax.Array) -> tuple[np.ndarray, np.ndarray]:
     u = u[..., None] if u.ndim == 2 else u
     h, w = u.shape[:2]
     power = np.mean(np.abs(np.fft.fft2(u, axes=(0, 1)) / (h * w)) ** 2, axis=-1)
-    radius = np.hypot(np.fft.fftfreq(h, 1 / h)[:, None], np.fft.fftfreq(w, 1 / w)[None, :])
+    n = max(h, w)
+    radius = np.hypot(np.fft.fftfreq(h, 1 / n)[:, None], np.fft.fftfreq(w, 1 / n)[None, :])
     ring = np.rint(radius).astype(int)
     return np.arange(ring.max() + 1), np.bincount(ring.ravel(), weights=power.ravel())

@@ -8,15 +8,15 @@ import numpy as np
 
 
 def of_pixels(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Central differences of a picture that is one unit high and wide.
+    """Central differences of a picture whose longer side is one unit.
 
     Args:
-        image: (size, size), one channel.
+        image: (height, width), one channel.
 
     Returns:
-        Length of the gradient, and Laplacian, (size - 2, size - 2) each: without the border.
+        Length of the gradient, and Laplacian, (height - 2, width - 2) each: without the border.
     """
-    u, size = np.asarray(image), len(image)
+    u, size = np.asarray(image), max(np.shape(image))
     middle = u[1:-1, 1:-1]
     up, down, left, right = u[:-2, 1:-1], u[2:, 1:-1], u[1:-1, :-2], u[1:-1, 2:]
     gradient = np.hypot(down - up, right - left) * size / 2

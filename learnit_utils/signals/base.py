@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image
 
-from learnit_utils.signals.transforms import square
+from learnit_utils.signals.transforms import cropped
 
 SPLITS = ("train", "validation", "test")
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM")
@@ -27,6 +27,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+SIDEWAYS = 5  # from here on, height and width change places
 # Folders that systems put beside pictures: Synology's thumbnails, a Mac's part of a zip, waste.
 NOT_DATA = ("@eaDir", "__MACOSX", "#recycle", "$RECYCLE.BIN")
 
@@ -145,11 +146,17 @@ def read_picture(
 
 def _upright(picture: Image.Image) -> Image.Image:
     """A picture turned by its EXIF tag alone, whatever else its EXIF holds."""
-    try:
-        turn = TURNS.get(picture.getexif().get(ORIENTATION))
-    except Exception:  # EXIF that cannot be read turns nothing
-        turn = None
+    turn = TURNS.get(_turn(picture))
     return picture if turn is None else picture.transpose(turn)
+
+
+def _turn(picture: Image.Image) -> int | None:
+    """The orientation that EXIF tells; none of `TURNS` if it tells none or cannot be read."""
+    try:
+        found = picture.getexif().get(ORIENTATION)
+    except Exception:  # of all kinds
+        return None
+    return found if isinstance(found, int) else None
 
 
 def read_layers(file: Path | BinaryIO, name: str, *, opaque: bool = False) -> np.ndarray:
@@ -175,13 +182,18 @@ def read_layers(file: Path | BinaryIO, name: str, *, opaque: bool = False) -> np
     return _opened(file, name, values)
 
 
-def picture_size(file: Path) -> tuple[int, int]:
-    """Width and height of a picture as it is stored, from its head alone.
+def picture_size(file: Path, *, upright: bool = False) -> tuple[int, int]:
+    """Width and height of a picture from its head alone: as it is stored, or as it is turned.
 
     Raises:
         DataError: as `read_picture`, as far as the head tells.
     """
-    return _opened(file, str(file), lambda picture: picture.size, whole=False)
+
+    def size(picture):
+        turned = upright and _turn(picture) in TURNS and _turn(picture) >= SIDEWAYS
+        return picture.size[::-1] if turned else picture.size
+
+    return _opened(file, str(file), size, whole=False)
 
 
 def _opened(file, name, values, whole=True):
@@ -238,37 +250,47 @@ def spread(count: int, limit: int | None) -> np.ndarray:
     return np.arange(few) * count // max(few, 1)
 
 
-def read_files(paths, size, gray, on_error, name=lambda p: p.name):
-    """Read, crop and resize files. Returns pictures, names and {name: why} of those left out."""
+def read_files(paths, shape, gray, on_error, name=lambda p: p.name):
+    """Read, crop and resize files to a shape (height, width).
+
+    Returns pictures, names, {name: why} of those left out, and the names of those cropped by more
+    than a pixel of the result.
+    """
     if on_error not in ("raise", "skip"):
         raise DataError(f"on_error = {on_error!r}: expected one of raise, skip")
-    pictures, names, skipped = [], [], {}
+    pictures, names, skipped, cut = [], [], {}, []
     for path in paths:
         try:
-            pictures.append(square(read_picture(path), size, gray))
+            whole = read_picture(path)
+            pictures.append(cropped(whole, shape, gray))
             names.append(name(path))
+            ratios = whole.shape[0] / shape[0], whole.shape[1] / shape[1]
+            if (max(ratios) / min(ratios) - 1) * max(shape) > 1:
+                cut.append(name(path))
         except DataError as e:
             if on_error == "raise":
                 raise
             skipped[name(path)] = str(e)
-    return pictures, names, skipped
+    return pictures, names, skipped, cut
 
 
-def files_dataset(root, paths, size, gray, on_error, name, **provenance) -> Dataset:
-    """Picture files as a Dataset; what was left out is noted in provenance["skipped"].
+def files_dataset(root, paths, shape, gray, on_error, name, **provenance) -> Dataset:
+    """Picture files as a Dataset, and in its provenance what was left out and what was cropped.
+
+    "skipped" says why files were left out, "cropped" how many have other proportions.
 
     Args:
         root: the folder, named if nothing in it can be used.
-        paths, size, gray, on_error, name: as in `read_files`.
+        paths, shape, gray, on_error, name: as in `read_files`.
         provenance: source, licence and split.
 
     Raises:
         DataError: a file that cannot be used, or none that can.
     """
-    pictures, names, skipped = read_files(paths, size, gray, on_error, name)
+    pictures, names, skipped, cut = read_files(paths, shape, gray, on_error, name)
     if not pictures:
         raise DataError(f"{root}: no usable picture in split {provenance['split']!r}")
-    return dataset(pictures, names, skipped=skipped, **provenance)
+    return dataset(pictures, names, skipped=skipped, cropped=len(cut), **provenance)
 
 
 DRAWN = {"train": 320, "validation": 40, "test": 80}  # pictures of a class drawn from a seed

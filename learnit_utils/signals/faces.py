@@ -112,7 +112,7 @@ def celeba(
     if missing and on_error == "raise":
         raise DataError(f"{pictures_in}: {missing[0]} is missing, and {len(missing) - 1} more")
     where = dict(source="CelebA (aligned)", licence="non-commercial research", split=split)
-    return files_dataset(root, files, size, gray, on_error, lambda p: p.name, **where)
+    return files_dataset(root, files, (size, size), gray, on_error, lambda p: p.name, **where)
 
 
 def _partition(table: Path) -> list[tuple[str, str]]:

@@ -3,8 +3,11 @@
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+
 from learnit_utils import _files
 from learnit_utils.signals.base import (
+    MIN_SIDE,
     SPLITS,
     SUFFIXES,
     DataError,
@@ -12,11 +15,14 @@ from learnit_utils.signals.base import (
     check_request,
     files_dataset,
     picture_files,
+    picture_size,
     read_picture,
     split_of,
     spread,
 )
+from learnit_utils.signals.transforms import cropped, shrunk
 
+PROPORTIONS = ("square", "common")
 LEAST = len(SPLITS)  # different pictures, one for each side
 
 
@@ -62,24 +68,31 @@ def folder(
     gray: bool = False,
     limit: int | None = None,
     on_error: str = "raise",
+    proportions: str = "square",
 ) -> Dataset:
-    """Every picture file below a folder, cropped square.
+    """Every picture file below a folder, all in one shape.
 
     Args:
         path: the folder; sub-folders are searched too. A link that leads out of it is refused;
             hidden files and folders are no data, see `base.hidden`.
         split: "all", or 70 / 15 / 15 by a hash of the file's content, so copies stay together; at
             least one different picture on each side.
-        size: pixels of a side, whatever the files have; resampled (bicubic, antialiased).
+        size: pixels of the longer side, whatever the files have; resampled (bicubic, antialiased).
         gray: one channel instead of three.
         limit: so many files, spread over the split.
         on_error: "raise" stops at the first file that cannot be used; "skip" leaves it out and
             notes it in provenance["skipped"].
+        proportions: "square", or "common": those of most of the folder's pictures, of all splits;
+            the median, where they differ. What lies outside of the largest central part is cut
+            off; provenance["cropped"] counts the pictures that lose more than a pixel of the
+            result.
 
     Raises:
         DataError: a folder or a file that cannot be used; see `base.read_picture`.
     """
     check_request(split, size)
+    if proportions not in PROPORTIONS:
+        raise DataError(f"proportions = {proportions!r:.60}: one of {', '.join(PROPORTIONS)}")
     root = Path(path).expanduser()
     files, name = _files_under(root), _below(root)
     left_out = {}
@@ -91,12 +104,13 @@ def folder(
         if left_out and on_error == "raise":
             raise DataError(left_out[path])
     files = [p for p in files if p not in left_out]
+    shape = (size, size) if proportions == "square" else _common(files, size)
     if split != "all":  # only what can be used counts, so that no side is empty
         sides = _sides(files, root)
         files = [p for p in files if sides[p] == split]
     files = [files[i] for i in spread(len(files), limit)]
     where = dict(source=f"folder {root.name}", licence="the owner's", split=split)
-    data = files_dataset(root, files, size, gray, on_error, name, **where)
+    data = files_dataset(root, files, shape, gray, on_error, name, **where)
     data.provenance["skipped"] |= {name(p): why for p, why in left_out.items()}
     return data
 
@@ -110,6 +124,26 @@ def _problem(path, changed) -> str | None:
     except DataError as e:
         return str(e)
     return None
+
+
+def _common(files: list[Path], size: int) -> tuple[int, int]:
+    """Height and width of the median proportions of picture files, the longer one `size`."""
+    sizes = sorted((picture_size(p, upright=True) for p in files), key=lambda s: s[0] / s[1])
+    width, height = sizes[len(sizes) // 2]
+    return shrunk(height, width, size)
+
+
+def picture(file: str | Path, size: int) -> np.ndarray:
+    """One picture in its own proportions: (height, width, 3), the longer side `size` pixels.
+
+    Raises:
+        DataError: as `base.read_picture`, or one that is less than 8 pixels narrow at that size.
+    """
+    whole = read_picture(Path(file).expanduser())
+    shape = shrunk(*whole.shape[:2], size)
+    if min(shape) < MIN_SIDE:
+        raise DataError(f"{file}: {shape[1]} x {shape[0]} pixels at that size, too narrow")
+    return cropped(whole, shape)
 
 
 def imagenette(
@@ -148,7 +182,7 @@ def imagenette(
     files = files[: len(spread(len(files), limit))]
     where = dict(source=f"Imagenette ({root.name})", split=split)
     where["licence"] = "research use; the photographs belong to their authors"
-    return files_dataset(root, files, size, gray, on_error, _below(root), **where)
+    return files_dataset(root, files, (size, size), gray, on_error, _below(root), **where)
 
 
 from_folder = folder

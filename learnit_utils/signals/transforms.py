@@ -11,30 +11,57 @@ def unit(picture: np.ndarray) -> np.ndarray:
     return np.asarray(picture, np.float32) / 255
 
 
+def shrunk(height: int, width: int, size: int) -> tuple[int, int]:
+    """Height and width in pixels, in the same proportions, when the longer one is `size`.
+
+    >>> shrunk(3000, 4000, 64)
+    (48, 64)
+    """
+    longer = max(height, width)
+    return max(1, round(size * height / longer)), max(1, round(size * width / longer))
+
+
 def square(picture: np.ndarray, size: int, gray: bool = False) -> np.ndarray:
-    """Centre crop to a square and resample (bicubic, antialiased) to (size, size, 3 or 1).
+    """Centre crop to a square and resample to (size, size, 3 or 1); see `cropped`."""
+    return cropped(picture, (size, size), gray)
+
+
+def cropped(picture: np.ndarray, shape: tuple[int, int], gray: bool = False) -> np.ndarray:
+    """The largest central part of a shape's proportions, resampled (bicubic, antialiased) to it.
 
     Gray is 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601).
+
+    Args:
+        picture: (h, w, 3) in [0, 1].
+        shape: height and width of the result, in pixels.
+
+    Returns:
+        (height, width, 3), or 1 channel if gray.
     """
     h, w = picture.shape[:2]
-    n = min(h, w)
-    top, left = (h - n) // 2, (w - n) // 2
-    picture = picture[top : top + n, left : left + n]
+    scale = min(h / shape[0], w / shape[1])  # pixels of the picture for one of the result
+    high, wide = (min(side, round(scale * n)) for side, n in zip((h, w), shape))
+    top, left = (h - high) // 2, (w - wide) // 2
+    picture = picture[top : top + high, left : left + wide]
     if gray:
         # Not a matrix product: its last bits depend on the processor, and the hash of the data too.
         red, green, blue = np.moveaxis(picture, -1, 0)
         luma = np.float32(0.299) * red + np.float32(0.587) * green + np.float32(0.114) * blue
         picture = luma[..., None]
-    return picture if n == size else resize(picture, size)
+    return picture if (high, wide) == tuple(shape) else resize(picture, *shape)
 
 
-def resize(picture: np.ndarray, size: int) -> np.ndarray:
-    """(height, width, channels) resampled to (size, size, channels): bicubic, antialiased.
+def resize(picture: np.ndarray, height: int, width: int | None = None) -> np.ndarray:
+    """(h, w, channels) resampled to (height, width, channels): bicubic, antialiased.
+
+    Without a width, to a square.
 
     Pixel centres are aligned, as in `pixels.grid(..., align="centre")`; clipped to [0, 1].
     """
     planes = [Image.fromarray(np.ascontiguousarray(p)) for p in np.moveaxis(picture, -1, 0)]
-    resized = [np.asarray(p.resize((size, size), Image.Resampling.BICUBIC)) for p in planes]
+    resized = [
+        np.asarray(p.resize((width or height, height), Image.Resampling.BICUBIC)) for p in planes
+    ]
     return np.clip(np.stack(resized, -1), 0, 1).astype(np.float32)
 
 
