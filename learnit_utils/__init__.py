@@ -17,7 +17,7 @@ there is a book. Beside them `shipped`: weights, archives and results that come 
 
     forward/      pixels, tomography, fan_beam, reconstruct, cameras, rendering, photometric
     signals/      faces, photos, text, sdf, phantoms, objects, landmarks, shapes, glyphs, local,
-                  colmap, nerf, shapenet, scans (readers of files and folders)
+                  album, colmap, nerf, shapenet, scans (readers of files and folders)
                   base, places, transforms (what they share)
     experiments/  recipe, settings, registry, run, protocol, seeds, scores, content, store,
                   exchange, flops, memory (the machinery)

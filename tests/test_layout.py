@@ -287,3 +287,9 @@ def test_the_readme_shows_every_chapter():
         assert f"[{title}](notebooks/{path.name}) | {question} |" in readme
         assert f"(book/figures/{path.stem}.webp)" in readme
         assert (ROOT / "book/figures" / f"{path.stem}.webp").stat().st_size < 60_000
+
+
+def test_every_test_file_has_a_name_of_its_own():
+    """Two of one name cannot be collected by one process."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py")]
+    assert sorted(names) == sorted(set(names))

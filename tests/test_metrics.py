@@ -105,6 +105,15 @@ def test_a_wave_sits_in_its_ring(k):
     assert power[k] == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_rings_count_cycles_per_longer_side(axis):
+    """Of a picture of 32 x 64 square pixels, four cycles down are eight per longer side."""
+    t = np.arange(64) / 64  # in longer sides
+    r, c = np.meshgrid(t[:32], t, indexing="ij")
+    _, power = metrics.radial_spectrum(np.cos(2 * np.pi * 8 * (r, c)[axis]))
+    assert np.argmax(power) == 8
+
+
 @pytest.mark.parametrize(
     "call",
     [

@@ -8,7 +8,7 @@ The cell is the schema. Every line reads
 with type int, float, bool, str, list[int], list[float] or list[str]; a range or a choice holds for
 each entry of a list, where "each of a, b, c" is a choice too. A long list may take several lines,
 with the comment on the last. A text whose comment ends in "a path", "a folder" or "a file" may name
-one, relative to where `learnit run` was called.
+one, relative to where `learnit run` was called; "one of a, b; or a file" allows words beside it.
 
 Three phrases in the help say when a parameter counts, so that no value is ignored without a word:
 
@@ -47,6 +47,7 @@ _KINDS = {
 }
 _RANGE = re.compile(r",?\s*(?:each )?in ([\[(])\s*([^,\s]+),\s*([^\])\s]+)\s*([\])])\s*$")
 _PLACE = re.compile(r"\ba (path|folder|file)\s*$")
+_BESIDE = re.compile(r"\bone of ([\w.+-]+(?:, [\w.+-]+)*); or a (?:path|folder|file)\s*$")
 _WORD = re.compile(r"(?:^|; )(\w+):")  # "book: the shipped ones; train: learn them; or a folder"
 _CHOICE = re.compile(r",?\s*(?:(?:each )?one|each) of ([\w.+-]+(?:, [\w.+-]+)*)\s*$")
 _PAIR = r"\w+ = [\w.+-]+"
@@ -99,9 +100,12 @@ class Parameter:
     def words(self) -> set[str]:
         """The values that are no file or folder, of a parameter that may name one.
 
-        They are the default, the empty text, and those that its help explains, "WORD: ...".
+        They are the default, the empty text, and those that its help explains, "WORD: ...", or
+        lists, "one of ...; or a file".
         """
-        return {"", self.default, *_WORD.findall(self.help)} - {"empty"}
+        beside = _BESIDE.search(self.help)
+        listed = beside[1].split(", ") if beside else []
+        return {"", self.default, *_WORD.findall(self.help), *listed} - {"empty"}
 
     @property
     def read_when(self) -> tuple[str, str, str] | None:
@@ -137,6 +141,12 @@ class Parameter:
         if not self.is_place or value in self.words:
             return value
         return str(here / Path(value).expanduser())
+
+    def missing(self, place: str) -> ParameterError:
+        """The error of a place that is not there; it says which words may stand there, too."""
+        words = sorted(self.words - {""})
+        instead = f", nor one of {', '.join(words)}" if words else ""
+        return ParameterError(f"{self.name} = {place}: no such file or folder{instead}")
 
     @cached_property
     def _adapter(self) -> TypeAdapter:

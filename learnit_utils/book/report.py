@@ -16,7 +16,10 @@ RUN = "LEARNIT_RUN"  # set by the runner: JSON with profile, parameters, commit,
 
 KINDS = ("paper", "law", "finding")
 
+LISTED = 20  # files that were left out, by name
+
 _report: dict[str, Any] = {}
+_told: set[str] = set()  # lines on a user's data
 
 
 class LawError(AssertionError):
@@ -41,6 +44,7 @@ def open(name: str) -> None:
     run = running() or {}
     device = jax.devices()[0]
     _report.clear()
+    _told.clear()
     _report.update(
         chapter=name,
         profile=run.get("profile", "live"),
@@ -61,6 +65,7 @@ def open(name: str) -> None:
 def uses(data) -> Any:
     """Note a data set's source, split, size and hash in the report; returns the data set.
 
+    What was left out of a user's files, and why, and how many were cropped, is printed once.
     A set of the same name and other content gets the beginning of its hash into its name.
     """
     where = data.provenance
@@ -72,7 +77,24 @@ def uses(data) -> Any:
         name += f" {sha[:8]}"
     noted[name] = sha
     _write()
+    for line in _told_of(data):
+        if line not in _told:
+            print(line)
+            _told.add(line)
     return data
+
+
+def _told_of(data) -> list[str]:
+    """What happened to a user's files, line by line."""
+    where = data.provenance
+    lines = [f"left out: {why}" for why in where.get("skipped", {}).values()]
+    if len(lines) > LISTED:
+        lines[LISTED:] = [f"left out of {where['source']}: {len(lines) - LISTED} more"]
+    if where.get("cropped"):
+        high, wide = data.arrays.shape[1:3]
+        of = f"{where['source']}, {where['split']}: {where['cropped']} of {where['count']}"
+        lines.append(f"{of} cropped to the proportions of {wide} x {high} pixels")
+    return lines
 
 
 def record(

@@ -160,7 +160,7 @@ def plan(
         named = [n for n, p in schema.items() if p.is_place and parameters[n] not in p.words]
         for n in named:
             if not os.path.lexists(parameters[n]):
-                raise ParameterError(f"{n} = {parameters[n]}: no such file or folder")
+                raise schema[n].missing(parameters[n])
     except ParameterError as e:
         raise ParameterError(f"{name}: {e}") from None
     injected = {n: v for n, v in parameters.items() if v != schema[n].default}

@@ -92,7 +92,7 @@ RECIPES = {
     "gate_reptile64_1": Recipe(**_landmark("gate", 64), seed=1),
     **{f"{n}_reptile1_early": Recipe(**_landmark(n, 1) | EARLY) for n in landmarks.LANDMARKS},
     # A class of your own: `learnit train own --set folder=DIR`.
-    "own": Recipe(**TUNED, signals="local"),
+    "own": Recipe(**TUNED, signals="local", options=dict(proportions="common")),
 }
 
 # Networks that many signals share, chapter 9: shared parts of one size, within a tenth.

@@ -136,7 +136,7 @@ def small_step_gap(
         lr: step size.
         steps: the largest difference after 1 ... steps is returned.
     """
-    alone = task._replace(each=task.each[None])
+    alone = Tasks(task.each[None], task.shared)
     real = evaluate.curve(loss, theta, alone, SGD, steps, lr=lr)[0]
     error = np.asarray(field(theta, task.shared) - task.each, np.float64).ravel()
     told = ntk.linearised_curve(kernel, error, lr, steps)

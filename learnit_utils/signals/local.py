@@ -3,11 +3,8 @@
 from functools import cache
 from pathlib import Path
 
-import numpy as np
-
 from learnit_utils import _files
 from learnit_utils.signals.base import (
-    MIN_SIDE,
     SPLITS,
     SUFFIXES,
     DataError,
@@ -20,7 +17,7 @@ from learnit_utils.signals.base import (
     split_of,
     spread,
 )
-from learnit_utils.signals.transforms import cropped, shrunk
+from learnit_utils.signals.transforms import shrunk
 
 PROPORTIONS = ("square", "common")
 LEAST = len(SPLITS)  # different pictures, one for each side
@@ -131,19 +128,6 @@ def _common(files: list[Path], size: int) -> tuple[int, int]:
     sizes = sorted((picture_size(p, upright=True) for p in files), key=lambda s: s[0] / s[1])
     width, height = sizes[len(sizes) // 2]
     return shrunk(height, width, size)
-
-
-def picture(file: str | Path, size: int) -> np.ndarray:
-    """One picture in its own proportions: (height, width, 3), the longer side `size` pixels.
-
-    Raises:
-        DataError: as `base.read_picture`, or one that is less than 8 pixels narrow at that size.
-    """
-    whole = read_picture(Path(file).expanduser())
-    shape = shrunk(*whole.shape[:2], size)
-    if min(shape) < MIN_SIDE:
-        raise DataError(f"{file}: {shape[1]} x {shape[0]} pixels at that size, too narrow")
-    return cropped(whole, shape)
 
 
 def imagenette(

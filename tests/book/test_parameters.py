@@ -11,7 +11,7 @@ from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learnit_utils.book import cli, runner
+from learnit_utils.book import cli, results, runner
 from learnit_utils.book.cli import main
 from learnit_utils.book.parameters import ParameterError, parse_cell, read_schema, resolve
 
@@ -417,6 +417,7 @@ DATA = {
 }
 
 FITTED = {"06_ct": ["scan_file"]}  # with what ships, too
+FITTED |= {"01_siren": ["photo"], "02_spectral_bias": ["photo"]}
 
 
 @pytest.mark.parametrize("name", runner.chapters(ROOT))
@@ -447,6 +448,29 @@ def test_what_is_trained_now_is_measured_now(name):
     assert schema["table"].default == "book"
     assert resolve(schema, dict(weights="train"))["table"] == "run"
     assert resolve(schema, {})["table"] == "book"
+
+
+@pytest.mark.parametrize("name", runner.chapters(ROOT))
+def test_kept_results_can_be_measured_and_certified_in_every_chapter(name):
+    table = read_schema(runner.find(ROOT, name)).get("table")
+    if table is not None:
+        assert {"book", "run", "recertify"} <= table.words
+        assert table.default in results.CHOICES
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("owl", "owl"), ("mine.png", "/here/mine.png"), ("", "")]
+)
+def test_a_file_may_stand_beside_names(value, expected):
+    photo = parse_cell('photo: str = "panda"  # one of panda, owl; or a file\n')["photo"]
+    assert photo.words == {"", "panda", "owl"}
+    assert photo.placed(value, Path("/here")) == expected
+
+
+def test_a_place_that_is_not_there_is_told_with_the_words_that_are(tmp_path):
+    told = "table = .*nowhere: no such file or folder, nor one of book, recertify, run$"
+    with pytest.raises(ParameterError, match=told):
+        runner.plan(ROOT, "06_ct", "book", {"table": "nowhere"}, tmp_path)
 
 
 @pytest.mark.parametrize("name", runner.chapters(ROOT))

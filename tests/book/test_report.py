@@ -12,7 +12,7 @@ from PIL import Image
 from learnit_utils import evaluate
 from learnit_utils.book import figures, report, slider
 from learnit_utils.book.report import LawError
-from learnit_utils.signals import photos
+from learnit_utils.signals import local, photos
 
 
 @pytest.fixture
@@ -392,3 +392,18 @@ def test_a_gap_in_a_grid_keeps_its_title_and_its_room(shown):
     assert [ax.get_title() for ax in fig.axes] == ["one", "two", "", ""]
     assert not fig.axes[1].images
     assert fig.axes[1].get_box_aspect() == 1
+
+
+def test_what_happened_to_a_folder_is_told_once(tmp_path, capsys):
+    for i, shape in enumerate([(20, 30), (20, 30), (20, 30), (30, 20)]):
+        pixels = np.random.default_rng(i).integers(0, 256, (*shape, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    report.open("test")
+    for _ in range(2):
+        report.uses(local.folder(tmp_path, size=30, on_error="skip", proportions="common"))
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == 2
+    assert told[0].startswith("left out: ")
+    assert "broken.png" in told[0]
+    assert told[1].endswith("1 of 4 cropped to the proportions of 30 x 20 pixels")

@@ -8,13 +8,13 @@ from learnit_utils.experiments import differences
 from learnit_utils.forward import pixels
 
 
-def test_pixels_of_a_quadratic_have_its_derivatives():
-    size = 8
-    r, c = np.moveaxis(np.asarray(pixels.grid(size), np.float64), -1, 0)
+@pytest.mark.parametrize(("high", "wide"), [(8, 8), (6, 8), (8, 5)])
+def test_pixels_of_a_quadratic_have_its_derivatives(high, wide):
+    r, c = np.moveaxis(np.asarray(pixels.grid(8)[:high, :wide], np.float64), -1, 0)
     length, laplacian = differences.of_pixels(3 * r**2 - r * c + 2 * c)
     expected = np.hypot(6 * r - c, 2 - r)[1:-1, 1:-1]
     np.testing.assert_allclose(length, expected, rtol=1e-6)
-    np.testing.assert_allclose(laplacian, np.full((size - 2, size - 2), 6.0), rtol=1e-6)
+    np.testing.assert_allclose(laplacian, np.full((high - 2, wide - 2), 6.0), rtol=1e-6)
 
 
 def test_the_gradient_of_a_quadratic_field():

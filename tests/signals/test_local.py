@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from learnit_utils.signals import base, local
+from learnit_utils.signals import base, local, transforms
 from learnit_utils.signals.base import DataError
 
 
@@ -264,3 +264,60 @@ def test_imagenettes_limit_is_checked(tmp_path, limit):
         picture(tmp_path / part / "a.png")
     with pytest.raises(DataError, match=f"limit = {limit}: expected an integer >= 1"):
         local.imagenette(tmp_path, "all", size=8, limit=limit)
+
+
+# --- proportions --------------------------------------------------------------------------------
+SHAPES = [(40, 60), (80, 120), (64, 64), (20, 30), (22, 33), (120, 40)]  # most are 2 : 3
+
+
+@pytest.fixture
+def of_shapes(tmp_path, rng):
+    for i, (high, wide) in enumerate(SHAPES):
+        save(tmp_path / f"{i}.png", rng.random((high, wide, 3)))
+    return tmp_path
+
+
+def save(path, picture, **more):
+    Image.fromarray((255 * picture).astype(np.uint8)).save(path, **more)
+
+
+def test_a_folder_keeps_its_common_proportions(of_shapes):
+    data = local.folder(of_shapes, size=30, proportions="common")
+    assert data.arrays.shape == (6, 20, 30, 3)
+    assert data.provenance["cropped"] == 2  # the square one, and the upright one
+    square = local.folder(of_shapes, size=30)
+    assert square.arrays.shape == (6, 30, 30, 3)
+    assert square.provenance["cropped"] == 5
+    for split in base.SPLITS:  # a side has the shape of all
+        side = local.folder(of_shapes, split, size=30, proportions="common")
+        assert side.arrays.shape[1:3] == (20, 30)
+
+
+def test_proportions_are_those_of_pictures_as_they_are_turned(tmp_path, rng):
+    exif = Image.Exif()
+    exif[base.ORIENTATION] = 6  # stored lying, shown upright
+    for i in range(3):
+        save(tmp_path / f"{i}.jpg", rng.random((40, 60, 3)), exif=exif)
+    data = local.folder(tmp_path, size=30, proportions="common")
+    assert data.arrays.shape[1:3] == (30, 20)
+    assert data.provenance["cropped"] == 0
+
+
+def test_unknown_proportions_are_refused(of_shapes):
+    with pytest.raises(DataError, match="proportions = 'wide': one of square, common"):
+        local.folder(of_shapes, proportions="wide")
+
+
+@given(st.integers(8, 200), st.integers(8, 200), st.integers(16, 64))
+def test_what_is_kept_is_central_and_as_large_as_can_be(high, wide, size):
+    shape = transforms.shrunk(high, wide, size)
+    assert max(shape) == size
+    ramp = np.linspace(0, 1, high * wide, dtype=np.float32).reshape(high, wide, 1)
+    kept = transforms.cropped(np.repeat(ramp, 3, axis=2), shape)
+    assert kept.shape == (*shape, 3)
+    scale = min(high / shape[0], wide / shape[1])
+    lost = [side - round(n * scale) for side, n in zip((high, wide), shape)]
+    assert min(lost) <= 0  # one side is kept whole
+    if not any(cut % 2 for cut in lost):  # as much on either side
+        turned = transforms.cropped(np.repeat(ramp[::-1, ::-1], 3, axis=2), shape)
+        np.testing.assert_allclose(turned, kept[::-1, ::-1], atol=2e-3)
