@@ -10,7 +10,7 @@ import numpy as np
 from learnit_utils import evaluate
 from learnit_utils.evaluate import Interval
 from learnit_utils.experiments import recipe, transfer
-from learnit_utils.experiments.protocol import Choice, Grid, Pieces, Study
+from learnit_utils.experiments.protocol import Choice, Grid, Pieces, Study, grid
 from learnit_utils.experiments.scores import Row, Scores
 from learnit_utils.experiments.seeds import drawn
 from learnit_utils.experiments.store import Trained
@@ -19,7 +19,12 @@ from learnit_utils.metrics import decibel
 from learnit_utils.tasks import Tasks
 
 STUDY, METRIC = "sounds", "psnr"
+NAME = "voices1024"
+RUNS = ("maml", "metasgd")  # of its recipes: plain steps, and learned step sizes
 RANDOM, LEARNED, OWN = "random", "learned", "learned, own step sizes"
+INITS = (RANDOM, LEARNED, OWN)
+GRID = grid(sgd=(1e-2, 3e-2, 1e-1), adam=(1e-4, 3e-4, 1e-3, 3e-3))
+NOTES = 40  # test sounds
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class Contest:
     Attributes:
         trained: the learned inits.
         key: of the random init.
-        grid: the optimizers and step sizes that were tried.
+        tried: the optimizers and step sizes that were tried.
         test: the sounds.
         choices: steps -> init -> the optimizer and step size that validation sounds chose.
         scores: steps -> PSNR of every init on every test sound.
@@ -38,7 +43,7 @@ class Contest:
 
     trained: Mapping[str, Trained]
     key: jax.Array
-    grid: Grid
+    tried: Grid
     test: Tasks
     choices: Mapping[int, Mapping[str, Choice]]
     scores: Mapping[int, Scores]
@@ -47,21 +52,54 @@ class Contest:
         """PSNR in dB of an init after so many steps."""
         return self.scores[steps].mean(init)
 
-    def lead(self, steps: int, init: str = LEARNED) -> Interval:
+    def lead(self, init: str, steps: int) -> Interval:
         """By how many dB an init is ahead of the random one, sound by sound."""
         return self.scores[steps].paired(init, RANDOM).interval
 
-    def fits(self, number: int) -> dict[int, dict[str, np.ndarray]]:
-        """Steps -> init -> what it makes of a test sound, (samples,) in [-1/2, 1/2]."""
-        return {steps: self._fits(steps, self.test.take(number)) for steps in self.choices}
+    def leads(self, steps: int) -> dict[str, Interval]:
+        """Learned init -> its lead after so many steps."""
+        return {init: self.lead(init, steps) for init in (LEARNED, OWN)}
+
+    def means(self) -> dict[str, dict[int, float]]:
+        """Init -> steps -> mean PSNR in dB."""
+        return {i: {k: self.mean(i, k).mean for k in self.scores} for i in INITS}
+
+    def rows(self) -> list[list]:
+        """The table of a page: means of the inits, leads of the learned ones, what was chosen."""
+        rows = [[f"**{init}**", *(self.mean(init, k) for k in self.scores)] for init in INITS]
+        for init in (LEARNED, OWN):
+            rows += [[f"{init}, over random", *(self.lead(init, k) for k in self.scores)]]
+        for init in (RANDOM, LEARNED):
+            chosen = [_words(by_init[init]) for by_init in self.choices.values()]
+            rows += [[f"steps of {init}", *chosen]]
+        return rows
+
+    def sound(self, number: int) -> np.ndarray:
+        """A test sound, (samples,) in [-1/2, 1/2]."""
+        return np.asarray(self.test.each[number])[:, 0] - 0.5
+
+    def silence(self) -> float:
+        """PSNR in dB of a constant 1/2 beside each test sound, mean over them."""
+        errors = (np.asarray(self.test.each, np.float64) - 0.5) ** 2
+        return float(decibel(errors.mean(axis=(1, 2))).mean())
+
+    def fits(self, number: int, steps: Sequence[int]) -> dict[int, dict[str, np.ndarray]]:
+        """Steps -> init -> what it makes of a test sound, (samples,) about [-1/2, 1/2].
+
+        Args:
+            number: of the sound.
+            steps: some of those of the contest.
+        """
+        return {count: self._fits(count, self.test.take(number)) for count in steps}
 
     def _fits(self, steps, task):
         field, found = self.trained[LEARNED].field, {}
         loss = waveform.sound_problem(field).loss
-        for name, init in _inits(self.trained, self.key).items():
+        inits = {RANDOM: drawn(field, self.key), LEARNED: self.trained[LEARNED].theta}
+        for name, theta in inits.items():
             c = self.choices[steps][name]
-            how = (self.grid[c.optimizer][0], steps)
-            found[name] = evaluate.fit(loss, init(), task, *how, lr=c.lr)
+            optimizer = self.tried[c.optimizer][0]
+            found[name] = evaluate.fit(loss, theta, task, optimizer, steps, lr=c.lr)
         own = self.trained[OWN]
         settings = recipe.with_changes(own.trained_by(), inner_steps=steps)
         adapt = jax.jit(recipe.functions(settings).adapt)
@@ -70,17 +108,11 @@ class Contest:
         return {n: np.asarray(waveform.play(field, t, size))[:, 0] - 0.5 for n, t in found.items()}
 
 
-def _inits(trained, key):
-    """Name -> function that makes an init, of those that take steps of an optimizer."""
-    learned = trained[LEARNED]
-    return {RANDOM: partial(drawn, learned.field, key), LEARNED: lambda: learned.theta}
-
-
 def contest(
     plain: Trained,
     own: Trained,
     key: jax.Array,
-    grid: Grid,
+    tried: Grid,
     validation: Tasks,
     test: Tasks,
     steps: Sequence[int],
@@ -91,7 +123,7 @@ def contest(
         plain: an init that was learned for plain steps.
         own: one with learned step sizes, of the same network.
         key: draws the random init.
-        grid: optimizers and step sizes to try, of `protocol.grid`.
+        tried: optimizers and step sizes to try, of `protocol.grid`.
         validation, test: sounds (`waveform.sound_tasks`).
         steps: the numbers.
     """
@@ -101,13 +133,13 @@ def contest(
     for count in steps:
         how = dict(cap=count, every=count, early_stop=False, pieces=pieces)
         problem = waveform.sound_problem(plain.field)
-        study = Study(STUDY, problem, inits, grid, validation, test, **how)
+        study = Study(STUDY, problem, inits, tried, validation, test, **how)
         choices[count] = study.choose()
         rows = [Row(OWN, 0, i, METRIC, float(v)) for i, v in enumerate(its_own[count])]
         scores[count] = Scores([*study.score(choices[count]).rows, *rows])
-    return Contest(trained, key, grid, test, choices, scores)
+    return Contest(trained, key, tried, test, choices, scores)
 
 
-def silence(sounds: Tasks) -> np.ndarray:
-    """PSNR in dB of a constant 1/2 beside each sound, (count,)."""
-    return decibel(((np.asarray(sounds.each, np.float64) - 0.5) ** 2).mean(axis=(1, 2)))
+def _words(choice: Choice) -> str:
+    """An optimizer and its step size, for a table."""
+    return f"{choice.optimizer} {choice.lr:g}{', at the edge' * choice.at_edge}"

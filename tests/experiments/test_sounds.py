@@ -1,66 +1,83 @@
 """Inits on sounds: each gets its own optimizer and step size, then all are tried in pairs."""
 
-import dataclasses
+import base64
 import io
 import wave
-from functools import partial
 
 import jax
 import numpy as np
 import pytest
 
-from learnit_utils import fields
 from learnit_utils.book.plots import sounds as plots
-from learnit_utils.experiments import protocol, sounds
+from learnit_utils.experiments import protocol, run, sounds, store
+from learnit_utils.experiments.recipe import with_changes
 from learnit_utils.experiments.registry import RECIPES
-from learnit_utils.experiments.seeds import drawn
 from learnit_utils.forward import waveform
-from learnit_utils.signals import voices
+from learnit_utils.signals import base, voices
 
 GRID = protocol.grid(sgd=[1e-2, 1e-1], adam=[1e-3, 1e-2])
-FIELD = fields.siren(16, 3, 300.0, 1, dims=1, hidden_omega0=30.0)
+SMALL = dict(steps=6, size=256, limit=6, warmup=0, snapshots=(), agreement=False)
 
 
 @pytest.fixture(scope="module")
-def split():
-    return [waveform.sound_tasks(voices.load(s, size=256, limit=4)) for s in ("validation", "test")]
+def trained(tmp_path_factory):
+    """Both recipes, of a small network and a few steps."""
+    found = []
+    for run_ in sounds.RUNS:
+        recipe = RECIPES[f"voices1024_{run_}"]
+        small = with_changes(recipe, **SMALL, field=dict(recipe.field, width=16, depth=3))
+        out = tmp_path_factory.mktemp("runs")
+        found.append(store.load(run.execute(f"voices1024_{run_}", small, out, verbose=False)))
+    return found
 
 
 @pytest.fixture(scope="module")
-def contest(split):
-    inits = {"random": [partial(drawn, FIELD, jax.random.key(0))]}
-    inits["learned"] = [partial(drawn, FIELD, jax.random.key(1))]
-    return sounds.contest(FIELD, inits, GRID, *split, [1, 4])
+def contest(trained):
+    split = [waveform.sound_tasks(voices.load(s, size=256, limit=4)) for s in base.SPLITS[1:]]
+    return sounds.contest(*trained, jax.random.key(3), GRID, *split, [2, 5])
+
+
+def test_the_recipes_of_voices_train_and_are_scored(trained):
+    plain, own = trained
+    assert plain.init.step_sizes is None
+    assert own.init.step_sizes is not None
+    assert plain.field.spec == own.field.spec
+    assert plain.field.spec["dims"] == 1
+    for w in trained:
+        assert {"validation_psnr", "test_psnr"} == set(w.info["scores"])
+        assert 5 < w.info["scores"]["test_psnr"] < 60
 
 
 def test_every_init_is_judged_at_every_number_of_steps(contest):
-    assert list(contest.scores) == [1, 4]
-    for steps in (1, 4):
-        for init in ("random", "learned"):
+    assert list(contest.scores) == [2, 5]
+    for steps in (2, 5):
+        for init in (sounds.RANDOM, sounds.LEARNED):
             choice = contest.choices[steps][init]
             assert choice.step == steps
             assert choice.lr in GRID[choice.optimizer][1]
+        for init in sounds.INITS:
             assert contest.scores[steps].by_task(init).shape == (4,)
-        gap = contest.mean("learned", steps).mean - contest.mean("random", steps).mean
-        assert contest.lead(steps).mean == pytest.approx(gap, abs=1e-6)
+            gap = contest.mean(init, steps).mean - contest.mean(sounds.RANDOM, steps).mean
+            assert contest.lead(init, steps).mean == pytest.approx(gap, abs=1e-6)
+            assert contest.means()[init][steps] == contest.mean(init, steps).mean
+    rows = contest.rows()
+    assert [len(row) for row in rows] == [3] * 7
+    assert contest.leads(2)[sounds.OWN] == contest.lead(sounds.OWN, 2)
 
 
-def test_what_is_heard_is_what_was_scored(contest, split):
-    test, problem = split[1], waveform.sound_problem(FIELD)
-    theta, choice = FIELD.init(jax.random.key(1)), contest.choices[4]["learned"]
-    for number in range(2):
-        heard = sounds.fitted(FIELD, problem, theta, GRID, choice, test, number)
-        mse = np.mean((heard - (np.asarray(test.each[number])[:, 0] - 0.5)) ** 2)
-        assert -10 * np.log10(mse) == pytest.approx(
-            contest.scores[4].by_task("learned")[number], abs=1e-2
-        )
+@pytest.mark.parametrize("number", [0, 3])
+def test_what_is_heard_is_what_was_scored(contest, number):
+    for steps, fits in contest.fits(number, [2, 5]).items():
+        assert tuple(fits) == sounds.INITS
+        for init, sound in fits.items():
+            psnr = -10 * np.log10(np.mean((sound - contest.sound(number)) ** 2))
+            scored = contest.scores[steps].by_task(init)[number]
+            assert psnr == pytest.approx(scored, abs=1e-2), (steps, init)
 
 
-def test_silence_is_scored_by_the_loudness_of_a_sound(split, contest):
-    found = sounds.silence(split[1])
-    expected = -10 * np.log10(((np.asarray(split[1].each) - 0.5) ** 2).mean(axis=(1, 2)))
-    np.testing.assert_allclose(found, expected, atol=1e-4)
-    assert contest.silence == pytest.approx(expected.mean(), abs=1e-4)
+def test_silence_is_scored_by_the_loudness_of_the_sounds(contest):
+    found = [np.mean(contest.sound(i).astype(float) ** 2) for i in range(4)]
+    assert contest.silence() == pytest.approx(np.mean(-10 * np.log10(found)), abs=1e-4)
 
 
 def test_a_player_holds_the_sound_it_plays():
@@ -69,34 +86,22 @@ def test_a_player_holds_the_sound_it_plays():
         assert file.getparams()[:4] == (1, 2, 8000, 512)
         levels = np.frombuffer(file.readframes(512), "<i2")
     np.testing.assert_array_equal(levels / 2**16, sound)
-    page = plots.players({"a <voice>": sound, "again": sound}, 8000).data
+    page = plots.players({"a <voice>": sound, "again": sound}, 8000, times=2).data
+    twice = base64.b64encode(plots.recording(np.concatenate([sound, sound]), 8000)).decode()
+    assert page.count(twice) == 2
     assert page.count("<audio controls") == 2
     assert page.count("data:audio/wav;base64,") == 2
     assert "a &lt;voice&gt;" in page
     assert "http" not in page
 
 
-def test_the_figure_shows_a_sound_and_its_fits(split):
-    sound = np.asarray(split[1].each[0])[:, 0] - 0.5
-    fits = {k: {"random": 0 * sound, "learned": 0.9 * sound} for k in (2, 10)}
-    fig = plots.stretches(sound, fits, 8000, 40, 80)
+def test_the_figure_shows_a_sound_and_its_fits(contest):
+    fig = plots.stretches(contest.sound(0), contest.fits(0, [2, 5]), 8000)
     assert len(fig.axes) == 2
+    assert fig.get_label()
     for ax in fig.axes:
         lines = ax.get_lines()
-        assert len(lines) == 3
-        np.testing.assert_array_equal(lines[0].get_ydata(), sound[40:120])
-        assert lines[0].get_xdata()[0] == pytest.approx(5.0)
-
-
-def test_the_recipes_of_voices_run(tmp_path):
-    from learnit_utils.experiments import run, store
-
-    names = [n for n, r in RECIPES.items() if r.signals == "voices"]
-    assert names
-    for name in names:
-        recipe = RECIPES[name]
-        small = dict(recipe.field, width=8, depth=3)
-        short = dataclasses.replace(recipe, steps=4, size=128, limit=4, field=small, snapshots=())
-        trained = store.load(run.execute(name, short, tmp_path, verbose=False))
-        assert trained.field.spec["dims"] == 1
-        assert 0 < trained.info["test_psnr"] < 60 if "test_psnr" in trained.info else True
+        assert len(lines) == 1 + len(sounds.INITS)
+        middle = contest.sound(0)[128 - plots.STRETCH // 2 : 128 + plots.STRETCH // 2]
+        np.testing.assert_array_equal(lines[0].get_ydata(), middle)
+        assert lines[0].get_xdata()[0] == pytest.approx(1000 * (128 - plots.STRETCH // 2) / 8000)
