@@ -19,8 +19,7 @@ from learnit_utils.metrics import decibel
 from learnit_utils.tasks import Tasks
 
 STUDY, METRIC = "sounds", "psnr"
-NAME = "voices1024"
-RUNS = ("maml", "metasgd")  # of its recipes: plain steps, and learned step sizes
+RECIPES = ("voices1024_maml", "voices1024_metasgd")  # plain steps; learned step sizes
 RANDOM, LEARNED, OWN = "random", "learned", "learned, own step sizes"
 INITS = (RANDOM, LEARNED, OWN)
 GRID = grid(sgd=(1e-2, 3e-2, 1e-1), adam=(1e-4, 3e-4, 1e-3, 3e-3))

@@ -23,11 +23,11 @@ SMALL = dict(steps=6, size=256, limit=6, warmup=0, snapshots=(), agreement=False
 def trained(tmp_path_factory):
     """Both recipes, of a small network and a few steps."""
     found = []
-    for run_ in sounds.RUNS:
-        recipe = RECIPES[f"voices1024_{run_}"]
+    for name in sounds.RECIPES:
+        recipe = RECIPES[name]
         small = with_changes(recipe, **SMALL, field=dict(recipe.field, width=16, depth=3))
         out = tmp_path_factory.mktemp("runs")
-        found.append(store.load(run.execute(f"voices1024_{run_}", small, out, verbose=False)))
+        found.append(store.load(run.execute(name, small, out, verbose=False)))
     return found
 
 
