@@ -46,8 +46,8 @@ def _landmark(name: str, inner_steps: int) -> dict:
 
 
 def _voices(**more) -> dict:
-    """Sung vowels of an eighth of a second; the waves of the first layer go up to 200 Hz."""
-    omega0 = round(waveform.reach(200, 1024 / voices.RATE))
+    """Sung vowels of an eighth of a second; the waves of the first layer go up to a pitch."""
+    omega0 = round(waveform.reach(voices.PITCH, 1024 / voices.RATE))
     net = dict(kind="siren", width=128, depth=4, omega0=omega0, hidden_omega0=30.0)
     net |= dict(channels=1, dims=1)
     data = dict(signals="voices", size=1024, forward="waveform")

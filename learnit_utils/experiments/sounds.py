@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,19 +12,28 @@ from learnit_utils import evaluate
 from learnit_utils.evaluate import Interval
 from learnit_utils.experiments import recipe, transfer
 from learnit_utils.experiments.protocol import Choice, Grid, Pieces, Study, grid
+from learnit_utils.experiments.registry import RECIPES
 from learnit_utils.experiments.scores import Row, Scores
 from learnit_utils.experiments.seeds import drawn
 from learnit_utils.experiments.store import Trained
 from learnit_utils.forward import waveform
 from learnit_utils.metrics import decibel
+from learnit_utils.signals import voices
 from learnit_utils.tasks import Tasks
 
 STUDY, METRIC = "sounds", "psnr"
-RECIPES = ("voices1024_maml", "voices1024_metasgd")  # plain steps; learned step sizes
+LEARNT = ("voices1024_maml", "voices1024_metasgd")  # plain steps; learned step sizes
 RANDOM, LEARNED, OWN = "random", "learned", "learned, own step sizes"
 INITS = (RANDOM, LEARNED, OWN)
 GRID = grid(sgd=(1e-2, 3e-2, 1e-1), adam=(1e-4, 3e-4, 1e-3, 3e-3))
 NOTES = 40  # test sounds
+
+
+def resized(size: int) -> dict[str, Any]:
+    """Settings of the recipes for clips of so many samples, of the same reach in hertz."""
+    omega0 = round(waveform.reach(voices.PITCH, size / voices.RATE))
+    field = RECIPES[LEARNT[0]].field | dict(omega0=omega0)
+    return dict(size=size, field=field, agreement=False)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from learnit_utils.signals.base import (
 )
 
 RATE = 8000  # samples per second
+PITCH = 200.0  # Hz, of a voice of middle height
 BAND = (3400.0, 3800.0)  # Hz: harmonics fade out between them
 LEVELS = 2**16  # a sample has 16 bits, as in a WAV file; the middle one is silence
 VOWELS = ("i", "ɪ", "ɛ", "æ", "ɑ", "ɔ", "ʊ", "u", "ʌ", "ɝ")

@@ -23,7 +23,7 @@ SMALL = dict(steps=6, size=256, limit=6, warmup=0, snapshots=(), agreement=False
 def trained(tmp_path_factory):
     """Both recipes, of a small network and a few steps."""
     found = []
-    for name in sounds.RECIPES:
+    for name in sounds.LEARNT:
         recipe = RECIPES[name]
         small = with_changes(recipe, **SMALL, field=dict(recipe.field, width=16, depth=3))
         out = tmp_path_factory.mktemp("runs")
@@ -46,6 +46,16 @@ def test_the_recipes_of_voices_train_and_are_scored(trained):
     for w in trained:
         assert {"validation_psnr", "test_psnr"} == set(w.info["scores"])
         assert 5 < w.info["scores"]["test_psnr"] < 60
+
+
+def test_clips_of_another_length_keep_their_reach():
+    for name in sounds.LEARNT:
+        recipe = RECIPES[name]
+        assert with_changes(recipe, **sounds.resized(1024) | dict(agreement=True)) == recipe
+        long = with_changes(recipe, **sounds.resized(4096))
+        assert long.size == 4096
+        assert long.field["omega0"] == pytest.approx(4 * recipe.field["omega0"], abs=3)
+        assert long.field["width"] == recipe.field["width"]
 
 
 def test_every_init_is_judged_at_every_number_of_steps(contest):
