@@ -15,15 +15,16 @@ Four rooms: `forward`, from a field to what is measured of it; `signals`, the da
 from a recipe to a trained init, and from trained inits to a table; `book`, what exists because
 there is a book. Beside them `shipped`: weights, archives and results that come with the package.
 
-    forward/      pixels, tomography, fan_beam, reconstruct, cameras, rendering, photometric
-    signals/      faces, photos, text, sdf, phantoms, objects, landmarks, shapes, glyphs, local,
-                  album, colmap, nerf, shapenet, scans (readers of files and folders)
+    forward/      pixels, waveform, tomography, fan_beam, reconstruct, cameras, rendering,
+                  photometric
+    signals/      faces, photos, text, sdf, phantoms, objects, landmarks, shapes, glyphs, voices,
+                  local, album, colmap, nerf, shapenet, scans (readers of files and folders)
                   base, places, transforms (what they share)
     experiments/  recipe, settings, registry, run, protocol, seeds, scores, content, store,
                   exchange, flops, memory (the machinery)
                   fitting, propagation, differences, rate_distortion (one network, one signal)
                   spectral, wave_speeds, dictionary (the kernel of a network)
-                  first_steps, rivals, transfer (inits and what they know)
+                  first_steps, rivals, transfer, sounds (inits and what they know)
                   few_views, classical, scanner, strangers (tomography)
                   novel_views, studio, quadrature (objects)
                   photographs, places (landmarks)
@@ -34,7 +35,8 @@ there is a book. Beside them `shipped`: weights, archives and results that come 
                   (optimizers, by hand and learned)
     book/         results, report, inits, parameters, runner, cli, figures, diagrams, slider
     book/plots/   chapters, networks, spectral, meta, transfer, charts, kernel, tomography,
-                  protocol, renderings, photographs, sharing, convolution, few_shot, optimizers
+                  protocol, renderings, photographs, sharing, convolution, few_shot, optimizers,
+                  sounds
                   (a module per subject)
 
 A room uses the mathematics and the rooms above it; nothing uses `book`.

@@ -38,17 +38,20 @@ def _below(root):
     return lambda path: path.relative_to(root).as_posix()
 
 
-def _sides(files, root) -> dict[Path, str]:
+def sides(files: list[Path], root: Path, what: str = "pictures") -> dict[Path, str]:
     """The split of every file, by a hash of its content; no side is empty.
 
-    Where one would be, a picture of the fullest side moves there. In a folder of a few dozen
-    pictures that does not happen, and a picture's side is its own whatever else is added.
+    Where one would be, a file of the fullest side moves there. In a folder of a few dozen
+    files that does not happen, and a file's side is its own whatever else is added.
+
+    Raises:
+        DataError: fewer different files, called `what`, than sides.
     """
     content = {p: _files.sha256(p) for p in files}
     order = sorted(set(content.values()))
     if len(order) < LEAST:
-        sides = ", ".join(SPLITS)
-        raise DataError(f"{root}: different pictures: {len(order)}; at least {LEAST} for {sides}")
+        least = f"at least {LEAST} for {', '.join(SPLITS)}"
+        raise DataError(f"{root}: different {what}: {len(order)}; {least}")
     side = {c: split_of(c) for c in order}
     for part in SPLITS:
         if part not in side.values():
@@ -103,8 +106,8 @@ def folder(
     files = [p for p in files if p not in left_out]
     shape = (size, size) if proportions == "square" else _common(files, size)
     if split != "all":  # only what can be used counts, so that no side is empty
-        sides = _sides(files, root)
-        files = [p for p in files if sides[p] == split]
+        side = sides(files, root)
+        files = [p for p in files if side[p] == split]
     files = [files[i] for i in spread(len(files), limit)]
     where = dict(source=f"folder {root.name}", licence="the owner's", split=split)
     data = files_dataset(root, files, shape, gray, on_error, name, **where)

@@ -46,6 +46,16 @@ def test_tiles_stand_where_their_names_say():
     assert whole[15, 5] == value["sdf", "text"]
 
 
+def test_slides_are_the_first_steps_the_middle_and_the_end():
+    drawn = {pair: np.arange(11.0)[:, None, None] / 10 * np.ones((11, 16, 1)) for pair in PAIRS}
+    look = transfer.slides(drawn, CLASSES, 2, 10)
+    assert look["labels"] == [f"after {step}" for step in (0, 1, 2, 5, 10)]
+    assert look["labels"][look["start"]] == "after 2"
+    assert [frame[4, 4] for frame in look["frames"]] == [0, 0.1, 0.2, 0.5, 1]
+    assert look["alt"]
+    assert look["caption"]
+
+
 def test_curves_mark_the_own_init():
     longer = {pair: np.ones((3, 5)) * i for i, pair in enumerate(PAIRS)}
     axes = transfer.curves(longer, CLASSES, 2).axes

@@ -16,6 +16,7 @@ PLANE = dict(kind="siren", width=8, depth=2, omega0=10.0, channels=1)
 SMALL = dict(size=16, views=3, rays=6, samples=4, inner_steps=2, inner_lr=0.1, limit=2)
 RECIPES = {
     "pixels": Recipe(signals="faces", field=PLANE, **SMALL),
+    "waveform": Recipe(signals="voices", forward="waveform", field=PLANE | dict(dims=1), **SMALL),
     "tomography": Recipe(signals="phantoms", forward="tomography", field=PLANE, **SMALL),
     "object_views": Recipe(
         signals="objects", gray=False, forward="object_views", field=VOLUME, **SMALL
@@ -24,6 +25,8 @@ RECIPES = {
         signals="landmarks", gray=False, forward="photographs", field=VOLUME, **SMALL
     ),
 }
+
+PLAIN = ("pixels", "waveform")  # all is measured, nothing is held out
 
 
 def load(recipe):
@@ -52,7 +55,7 @@ def test_a_model_makes_tasks_and_a_loss_that_can_be_descended(name):
     again, _ = both(theta, train.take(0), jax.random.key(1))
     other, _ = both(theta, train.take(0), jax.random.key(2))
     assert value == again
-    assert (value == other) == (name == "pixels")  # all others draw what they measure
+    assert (value == other) == (name in PLAIN)  # all others draw what they measure
     prediction, observed = jax.eval_shape(
         lambda task: model.forward(recipe)(lambda x: field(theta, x), task, jax.random.key(0)),
         train.take(0),
@@ -72,7 +75,7 @@ def test_at_test_time_a_fit_has_its_support_and_is_judged(name, split):
     if name == "tomography":  # trained on pictures; at test time scanned by whoever asks
         data = tomography.scan_tasks(data, 4)
     apart = isinstance(data.each, tasks.Split)
-    assert apart == (name != "pixels")
+    assert apart == (name not in PLAIN)
     one = data.take(1)
     if apart:  # what is held out does not enter what is descended
         blind = one._replace(each=one.each._replace(query=None))

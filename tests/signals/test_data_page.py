@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import wave
 
 import numpy as np
 import pytest
@@ -88,7 +89,17 @@ def shapenet(root):
         (root / "chairs/03001627" / name / "transforms.json").write_text(json.dumps(table))
 
 
+def recorded(root):
+    root.mkdir()
+    for i in range(9):
+        tone = 12000 * np.sin(2 * np.pi * (200 + 30 * i) * np.arange(22050) / 44100)
+        with wave.open(str(root / f"{i}.wav"), "wb") as file:
+            file.setparams((1, 2, 44100, 0, "NONE", ""))
+            file.writeframes(tone.astype("<i2").tobytes())
+
+
 MADE = {
+    "~/voices": recorded,
     "~/pictures": pictures,
     "imagenette2-160": imagenette,
     "~/celeba": celeba,

@@ -6,6 +6,7 @@ Where something belongs to a pair, its key is (learned from, tried on).
 import math
 from collections.abc import Mapping, Sequence
 from itertools import cycle
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -37,7 +38,12 @@ def samples(pictures: Mapping[str, np.ndarray], count: int) -> Figure:
     for kind, values in pictures.items():
         few = min(count, len(values))
         rows[kind] = [*square(values[np.arange(few) * len(values) // few])]
-    return figures.image_grid(rows)
+    fig = figures.image_grid(rows)
+    fig.set_label(
+        "Test pictures of the classes: faces, photographs, pages of words, and signed distance "
+        "fields, which are smooth and dark inside a curve."
+    )
+    return fig
 
 
 def first_steps(
@@ -57,7 +63,13 @@ def first_steps(
         rows["target"] += [square(picture)] + [None] * (steps - 1)
         for source in targets:
             rows[source] += [*square(drawn[source, target][1 : steps + 1])]
-    return figures.image_grid(rows, {"target": heads})
+    fig = figures.image_grid(rows, {"target": heads})
+    fig.set_label(
+        "One row per learned start: what it draws, and the first and second gradient step "
+        "towards one picture of each class. Own classes are recognisable after one step; "
+        "elsewhere a ghost of the own class stays."
+    )
+    return fig
 
 
 def tiles(drawn: Mapping[tuple[str, str], np.ndarray], classes: Sequence[str], step: int):
@@ -74,6 +86,29 @@ def tiles(drawn: Mapping[tuple[str, str], np.ndarray], classes: Sequence[str], s
 
     rows = [np.hstack([framed((source, target)) for target in classes]) for source in classes]
     return np.vstack(rows).squeeze()
+
+
+def slides(
+    drawn: Mapping[tuple[str, str], np.ndarray], classes: Sequence[str], begin: int, end: int
+) -> dict[str, Any]:
+    """`tiles` at steps of interest, as `slider.frame_slider` takes them.
+
+    Args:
+        drawn, classes: as in `tiles`.
+        begin: the step that is shown first; it and those before it are there.
+        end: the last step.
+    """
+    moments = sorted({*range(begin + 1), end // 2, end})
+    return dict(
+        frames=[tiles(drawn, classes, step) for step in moments],
+        labels=[f"after {step}" for step in moments],
+        start=moments.index(begin),
+        width=480,
+        name="gradient steps",
+        alt="A picture of each class while every learned start is fitted to it",
+        caption=f"Columns, fitted to one picture of: {', '.join(classes)}. Rows, learned from: the "
+        "same. Move the slider: off the diagonal most pictures arrive late or not at all.",
+    )
 
 
 def curves(longer: Mapping[tuple[str, str], np.ndarray], classes: Sequence[str], mark: int):
@@ -95,6 +130,10 @@ def curves(longer: Mapping[tuple[str, str], np.ndarray], classes: Sequence[str],
             ax.plot(mean, label=source, lw=width, **style)
         ax.axvline(mark, ls=":", lw=1, color=GRAY)
     figures.legend_under(fig, columns=len(inits))
+    fig.set_label(
+        "PSNR against gradient steps on each class, one line per start; the own start is drawn "
+        "thick."
+    )
     return fig
 
 
@@ -121,6 +160,13 @@ def spectra(power: Mapping[str, np.ndarray], speeds: Mapping[str, WaveSpeeds]) -
         ax.set_xticks([0, 1, 10], ["0", "1", "10"])
         ax.set_xlim(left=-0.2)
     figures.legend_under(fig, columns=len(speeds))
+    fig.set_label(
+        "Left: power of the classes against frequency; distance fields fall fastest, text stays "
+        "high. Middle: speed of the starts, near one up to a frequency that is lowest for "
+        "distance fields and highest for text. Right: what is left of a wave; thousandths of "
+        "coarse waves for most starts, but much of all waves for the start from text, and nearly "
+        "all of the constant."
+    )
     return fig
 
 
@@ -148,6 +194,11 @@ def prediction(
         cells.plot([], [], "s", color=colours[target]["color"], label=f"on {target}")
     cells.set(xlabel="predicted (dB)", ylabel=f"real, after {steps} steps (dB)")
     figures.legend_under(fig, columns=5)
+    fig.set_label(
+        "Left: the energy of a class that the kernel of a start captures, least for the start "
+        "learned from text. Right: real against predicted PSNR of every cell; most points lie on "
+        "the diagonal, the row of text above it."
+    )
     return fig
 
 
@@ -172,6 +223,10 @@ def by_count(
     ax.set_xticks(counts, map(str, counts))
     ax.minorticks_off()
     ax.legend()
+    fig.set_label(
+        "PSNR after two steps against the number of training pictures, on these and on test "
+        "pictures."
+    )
     return fig
 
 
