@@ -91,6 +91,12 @@ def test_imagenette_from_its_folder(tmp_path):
     assert {n.split("/")[1] for n in few.names} == {"n01440764", "n03888257"}
     with pytest.raises(DataError, match="not Imagenette"):
         local.imagenette(tmp_path / "train")
+    (tmp_path / "val/n01440764/n01440764_0.JPEG").write_bytes(b"hello")
+    with pytest.raises(DataError, match=r"n01440764_0\.JPEG: not a picture"):
+        local.imagenette(tmp_path, "test", size=16)
+    left = local.imagenette(tmp_path, "test", size=16, on_error="skip")
+    assert len(left.names) == 11
+    assert list(left.provenance["skipped"]) == ["val/n01440764/n01440764_0.JPEG"]
 
 
 # --- what a user's folder may hold ------------------------------------------------------------

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from learnit_utils.signals import base, photos
+from learnit_utils.signals import base, local, photos
 from learnit_utils.signals.base import DataError
 
 
@@ -256,6 +256,23 @@ def test_unusable_files_are_named_in_one_line(tmp_path, name):
     assert name in message
     assert told in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_unusable_files_are_left_out_of_a_folder_and_told(tmp_path, name):
+    data, told = BROKEN[name]
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/bad.jpg").write_bytes(data)
+    for i in range(3):
+        (tmp_path / f"{i}.png").write_bytes(bytes_of("RGB", (8, 8 + i), "PNG"))
+    found = local.folder(tmp_path, size=8, on_error="skip")
+    assert found.names == ("0.png", "1.png", "2.png")
+    assert list(found.provenance["skipped"]) == ["sub/bad.jpg"]
+    why = found.provenance["skipped"]["sub/bad.jpg"]
+    assert told in why
+    assert "\n" not in why
+    with pytest.raises(DataError, match=r"bad\.jpg"):
+        local.folder(tmp_path, size=8)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -0.1, 1.5])
