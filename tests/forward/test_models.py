@@ -23,6 +23,9 @@ RECIPES = {
     "photographs": Recipe(
         signals="landmarks", gray=False, forward="photographs", field=VOLUME, **SMALL
     ),
+    "signed_distance": Recipe(
+        signals="solids", forward="signed_distance", field=PLANE | dict(dims=3), **SMALL
+    ),
 }
 
 
