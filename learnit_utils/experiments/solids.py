@@ -233,6 +233,12 @@ def leads(found: Found, step: int) -> dict[str, Interval]:
     return {k: interval(gap[np.isfinite(gap)]) for k, gap in gaps.items()}
 
 
+def ahead(lead: dict[str, Interval]) -> bool:
+    """Whether the learned init is ahead by every measure, beyond doubt; `lead` as from `leads`."""
+    signs = dict(psnr=1, chamfer=-1, iou=1)
+    return all(sign * lead[k].mean > lead[k].half for k, sign in signs.items())
+
+
 def bytes_of(field: Field, truth: np.ndarray) -> dict[str, int]:
     """What a solid takes to store, in bytes: as weights of a field and as a mesh, at 32 bits.
 

@@ -4,7 +4,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from learnit_utils.book.plots import solids
+from learnit_utils.book.plots import sharing, solids
+from learnit_utils.evaluate import Interval
 
 
 @pytest.fixture(autouse=True)
@@ -47,17 +48,24 @@ def test_a_top_is_brighter_than_a_front_and_nothing_is_clear():
 
 
 def test_every_solid_has_its_row():
-    fig = solids.gallery({"a": [box(10, [0.2] * 3, [0.8] * 3)] * 2, "b": [np.ones((10,) * 3)] * 2})
-    assert len(fig.axes) == 4
-    assert fig.get_label()
+    both = [box(10, [0.2] * 3, [0.8] * 3)] * 2
+    fig = sharing.solids({"given": both, "random, 5 steps": both, "c": [np.ones((10,) * 3)] * 2})
+    assert len(fig.axes) == 6
+    assert [ax.get_title() for ax in fig.axes[:3]] == ["given", "random\n5 steps", "c"]
 
 
-def test_rows_have_intervals_over_solids_and_count_what_is_lost():
+def test_the_table_has_intervals_over_solids_and_counts_what_is_lost():
     of = dict(psnr=np.array([[20.0, 22, 24]]), iou=np.array([[0.5, 0.6, 0.7]]))
     of["chamfer"] = np.array([[0.01, 0.02, np.nan]])
-    (row,) = solids.rows({("learned", 5): of})
+    lead = dict(psnr=Interval(3, 1, 0.95), chamfer=Interval(-0.01, 0.002, 0.95))
+    lead |= dict(iou=Interval(0.2, 0.05, 0.95))
+    taken = dict(field=35_000, mesh=120_000)
+    head, (row,), note = sharing.solid_table({("learned", 5): of}, {5: lead}, taken)
+    assert len(head) == len(row)
     assert row[:3] == ["learned", "5", "22.0 ± 5.0"]
     assert row[3].startswith("1.50 ± 6.35")
     assert row[3].endswith("(1 lost)")
     assert row[4] == "0.600 ± 0.248"
-    assert solids.in_words(np.array([0.25]), 2) == "0.25"
+    assert "after 5 steps +3.0 ± 1.0 dB, -1.00 ± 0.20 % of a side, +0.200 ± 0.050" in note
+    assert "35 kB" in note
+    assert "120 kB" in note

@@ -1,19 +1,12 @@
-"""Solids: the level set of a field in a cube, lit, and rows of the table of solids."""
+"""Solids: the level set of values in a cube, lit and seen from far away."""
 
-from collections.abc import Mapping, Sequence
-
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import Figure
 from scipy import ndimage
-
-from learnit_utils.evaluate import Interval, interval
 
 FROM = (-50.0, 20.0)  # degrees: azimuth and height of the eye; fronts look towards -y
 SUN = (-0.5, -0.6, 0.9)  # in the eye's frame: right, away, up
 COLOUR = (0.45, 0.62, 0.82)
 LEVEL, STEPS, HALVINGS = 0.5, 160, 6  # along a ray
-HEAD = ["initialization", "steps", "PSNR (dB)", "Chamfer distance (% of a side)", "IoU"]
 
 
 def lit(values: np.ndarray, pixels: int = 220, towards: tuple[float, float] = FROM) -> np.ndarray:
@@ -65,71 +58,3 @@ def _slope(values, points):
     ways = h * np.eye(3)
     slope = np.stack([_at(values, points + w) - _at(values, points - w) for w in ways], -1)
     return slope / np.maximum(np.linalg.norm(slope, axis=-1, keepdims=True), 1e-9)
-
-
-def gallery(columns: Mapping[str, Sequence[np.ndarray]]) -> Figure:
-    """Solids, a row each, as several methods draw them.
-
-    Args:
-        columns: title -> values (n, n, n) of every solid.
-    """
-    rows = len(next(iter(columns.values())))
-    side = 7.6 / len(columns)
-    shape = (7.6, side * rows + 0.3)
-    fig, axes = plt.subplots(rows, len(columns), figsize=shape, squeeze=False)
-    for line, (title, solids) in zip(axes.T, columns.items()):
-        for ax, values in zip(line, solids):
-            ax.imshow(lit(np.asarray(values)), interpolation="antialiased")
-            ax.set(xticks=[], yticks=[])
-            ax.spines[:].set_visible(False)
-        line[0].set_title(title.replace(", ", "\n"), fontsize=9)
-    shown = ", ".join(columns)
-    fig.set_label(
-        f"{rows} solids, each shaded and seen from the front and above, drawn as: {shown}."
-    )
-    return fig
-
-
-def rows(measures: Mapping[tuple[str, int], Mapping[str, np.ndarray]]) -> list[list[str]]:
-    """Rows of the table of solids: means over solids with 95 % intervals.
-
-    Args:
-        measures: (name, steps) -> psnr in dB, chamfer in sides of the cube, iou: (inits, solids).
-    """
-    found = []
-    for (name, step), of in measures.items():
-        chamfer = 100 * np.ma.masked_invalid(of["chamfer"]).mean(axis=0)
-        lost = int((~np.isfinite(of["chamfer"])).sum())
-        cells = [in_words(of["psnr"].mean(axis=0), 1), in_words(chamfer.compressed(), 2)]
-        cells[1] += f" ({lost} lost)" if lost else ""
-        found.append([name, str(step), *cells, in_words(of["iou"].mean(axis=0), 3)])
-    return found
-
-
-def in_words(values: np.ndarray, digits: int) -> str:
-    """Mean and 95 % interval of values, one per solid."""
-    if len(values) < 2:
-        return "" if not len(values) else f"{values[0]:.{digits}f}"
-    found = interval(values)
-    return f"{found.mean:.{digits}f} ± {found.half:.{digits}f}"
-
-
-def note(leads: Mapping[int, Mapping[str, Interval]], taken: Mapping[str, int]) -> str:
-    """What stands under the table.
-
-    Args:
-        leads: steps -> measure -> how far the learned init is ahead.
-        taken: bytes of a field and of a mesh.
-    """
-    ahead = [
-        f"after {step} steps {of['psnr'].mean:+.1f} ± {of['psnr'].half:.1f} dB in PSNR,"
-        f" {100 * of['chamfer'].mean:+.2f} ± {100 * of['chamfer'].half:.2f} in Chamfer distance and"
-        f" {of['iou'].mean:+.3f} ± {of['iou'].half:.3f} in IoU"
-        for step, of in leads.items()
-    ]
-    field, mesh = (f"{taken[k] / 1000:.0f} kB" for k in ("field", "mesh"))
-    return (
-        f"Mean and 95 % interval over test chairs. Learned minus random, chair by chair: "
-        f"{'; '.join(ahead)}. The weights of such a field take {field} as 32-bit numbers, the mesh"
-        f" that is drawn of the first test chair {mesh}."
-    )
