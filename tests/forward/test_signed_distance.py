@@ -107,10 +107,11 @@ def test_bad_counts_and_arrays_are_told():
 @given(st.floats(0.15, 0.4), st.floats(0.45, 0.55), st.integers(24, 40))
 def test_the_surface_of_a_balls_distance_has_its_area_and_its_volume(radius, middle, size):
     mesh = signed_distance.surface(ball(size, radius, (middle, 0.5, 0.5)))
-    np.testing.assert_allclose(mesh.areas.sum(), 4 * np.pi * radius**2, rtol=0.01)
-    np.testing.assert_allclose(mesh.volume, 4 / 3 * np.pi * radius**3, rtol=0.02)
+    q = 1 / (size * radius) ** 2  # flat triangles on a curved surface lie below it
+    np.testing.assert_allclose(mesh.areas.sum(), 4 * np.pi * radius**2, rtol=0.4 * q)
+    np.testing.assert_allclose(mesh.volume, 4 / 3 * np.pi * radius**3, rtol=0.7 * q)
     away = np.linalg.norm(mesh.vertices - [middle, 0.5, 0.5], axis=-1)
-    np.testing.assert_allclose(away, radius, atol=0.5 / size**2 / radius)
+    np.testing.assert_allclose(away, radius, atol=0.15 / size**2 / radius)
 
 
 def test_the_surface_of_a_box_is_the_box():
