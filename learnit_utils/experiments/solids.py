@@ -15,7 +15,7 @@ import numpy as np
 
 from learnit_utils import evaluate, fields
 from learnit_utils.evaluate import Interval, interval
-from learnit_utils.experiments import contours
+from learnit_utils.experiments import contours, protocol
 from learnit_utils.experiments.protocol import DIGITS, Choice, Grid, Pieces, Study, made
 from learnit_utils.experiments.recipe import Learned, Recipe, model
 from learnit_utils.experiments.registry import RECIPES
@@ -58,6 +58,15 @@ def trials(
 
     truth = recipe.load("test", limit=test, size=recipe.size * 3 // 2).arrays[..., 0]
     return Trials(of("validation", validation), of("test", test), truth)
+
+
+def grid(rates: Sequence[float]) -> Grid:
+    """The step sizes to try on solids; those of SGD reach further than pictures need.
+
+    Args:
+        rates: of Adam.
+    """
+    return protocol.grid(sgd=(0.01, 0.03, 0.1, 0.3, 1.0), adam=rates)
 
 
 def resized(size: int, width: int, work: float) -> dict[str, Any]:
