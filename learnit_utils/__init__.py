@@ -16,9 +16,9 @@ from a recipe to a trained init, and from trained inits to a table; `book`, what
 there is a book. Beside them `shipped`: weights, archives and results that come with the package.
 
     forward/      pixels, waveform, tomography, fan_beam, reconstruct, cameras, rendering,
-                  photometric
+                  photometric, signed_distance
     signals/      faces, photos, text, sdf, phantoms, objects, landmarks, shapes, glyphs, voices,
-                  local, album, colmap, nerf, shapenet, scans (readers of files and folders)
+                  solids, local, album, colmap, nerf, shapenet, scans (readers of files and folders)
                   base, places, transforms (what they share)
     experiments/  recipe, settings, registry, run, protocol, seeds, scores, content, store,
                   exchange, flops, memory (the machinery)
@@ -29,14 +29,14 @@ there is a book. Beside them `shipped`: weights, archives and results that come 
                   novel_views, studio, quadrature (objects)
                   photographs, places (landmarks)
                   shared_networks, shared_losses, shared_training, sharing, linear_codes,
-                  contours, level_sets (one network, many signals)
+                  contours, level_sets, solids (one network, many signals)
                   convolution, classifiers, episodes, few_shot, shifts, first_order (few shots)
                   descent, recurrent, learned_optimizer, optimizer_contest, sparse_codes
                   (optimizers, by hand and learned)
     book/         results, report, inits, parameters, runner, cli, figures, diagrams, slider
     book/plots/   chapters, networks, spectral, meta, transfer, charts, kernel, tomography,
-                  protocol, renderings, photographs, sharing, convolution, few_shot, optimizers,
-                  sounds
+                  protocol, renderings, photographs, sharing, solids, convolution, few_shot,
+                  optimizers, sounds
                   (a module per subject)
 
 A room uses the mathematics and the rooms above it; nothing uses `book`.

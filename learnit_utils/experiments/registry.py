@@ -54,6 +54,16 @@ def _voices(**more) -> dict:
     return dict(**QUICK, **data, outer_lr=1e-3, clip=1.0, field=net, **more)
 
 
+def _solids(kind: str) -> dict:
+    """MetaSDF on solids, smaller: five steps, each with a step size of its own per weight."""
+    net = dict(kind="siren", width=64, depth=4, omega0=40.0, channels=1, dims=3)
+    data = dict(signals="solids", size=32, forward="signed_distance", rays=1024, batch=2)
+    data |= dict(options=dict(kind=kind, variants=1), precision="float16")
+    descent = dict(inner_steps=5, inner_lr=1e-2, step_sizes="parameter_step", step_sizes_lr=3e-3)
+    descent |= dict(outer_lr=1e-3, decay="cosine", warmup=50, clip=1.0, steps=3000)
+    return dict(**data, **descent, field=net)
+
+
 CT, EARLY = _ct(2.5), dict(steps=9600, decay="constant")
 RECIPES = {
     # Faces, with the dictionary paper's settings (its meta_learn.py), and with fewer steps.
@@ -104,6 +114,8 @@ RECIPES = {
     # Sung vowels, with plain inner steps and with learned step sizes.
     "voices1024_maml": Recipe(**_voices()),
     "voices1024_metasgd": Recipe(**_voices(step_sizes="parameter_step", step_sizes_lr=1e-3)),
+    # Signed distances of chairs, MetaSDF's way.
+    "chairs32_metasdf": Recipe(**_solids("chairs")),
     # A class of your own: `learnit train own --set folder=DIR`.
     "own": Recipe(**TUNED, signals="local", options=dict(proportions="common")),
 }
@@ -181,6 +193,10 @@ FINDINGS = {
     "after 400, 16.7 with waves up to 500 Hz, 16.1 up to 1000 Hz; silence is 16.6.",
     "voices1024_metasgd": "After 300 outer steps 24.4 dB; with waves of the first layer up to "
     "400 Hz 22.3, with three times the outer step size of the step sizes 24.2.",
+    "chairs32_metasdf": "After 300 steps 29.1 dB at held-out points with omega 40; 28.6 with 30, "
+    "with or without altered copies; 28.1 with 30 and an outer step size of 3e-3. With 1e-3 for "
+    "that of the step sizes: omega 30 28.4, 20 27.7; 20 and an outer step size of 3e-4 25.3, and "
+    "25.5 from twice the points.",
     "chairs128": "After 1500 outer steps and 100 to 200 of the test: 19.1 dB; 8 frequencies up to "
     "2^5 18.2; with those, twice the width or the rays 18.4, an inner step size of 1 18.3, 64 "
     "inner steps 18.9, four objects a step 18.4.",

@@ -51,7 +51,7 @@ CELLS["06_ct"] += ["sweep-measured", "wedge"]
 CELLS["07_simple_nerf"] += ["converge", "kept"]
 CELLS["08_phototourism"] += ["certify"]
 CELLS["09_shared_networks"] = ["networks", "data", "methods", "measure", "shapes"]
-CELLS["09_shared_networks"] += ["shapes-measure"]
+CELLS["09_shared_networks"] += ["shapes-measure", "solids"]
 CELLS["10_few_shot"] = ["study", "measured", "shifts", "directions"]
 CELLS["11_optimizers"] = ["load", "learn", "distances", "elsewhere", "cost"]
 CELLS["11_optimizers"] += ["dictionaries", "iterations"]
@@ -302,6 +302,7 @@ DEPENDS = {
     "reach": ["omega0", "sigma", "tones.0.0", "n", "lr", "key"],
     "starts": ["init.theta.0.w", "lr", "steps", r"tasks\.each", "omega0", r"adapt\.steps"],
     "sharing": ["lr", "step|steps|cap", r"tasks\.each\.\w+", "width", "prior", "code"],
+    "solids": [r"theta\.0\.w", "lr", r"how\.2", "cap|steps", r"support\.values", "truth", "omega0"],
     "transfer": ["init.0.w", "lr", r"tasks\.each", "omega0", r"adapt\.steps"],
     "optimizers": [r"validation\.each", r"tests\.faces\.each", "caps.0", "lr", "omega0", "rescale"],
     "distances": ["begin", "distance", r"lrs\.0", "steps", "key"],

@@ -24,6 +24,9 @@ RECIPES = {
     "photographs": Recipe(
         signals="landmarks", gray=False, forward="photographs", field=VOLUME, **SMALL
     ),
+    "signed_distance": Recipe(
+        signals="solids", forward="signed_distance", field=PLANE | dict(dims=3), **SMALL
+    ),
 }
 
 PLAIN = ("pixels", "waveform")  # all is measured, nothing is held out

@@ -7,8 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from learnit_utils.book import _drawing, figures
+from learnit_utils.book.plots.solids import lit
 from learnit_utils.book.plots.transfer import square
-from learnit_utils.evaluate import interval
+from learnit_utils.evaluate import Interval, interval
 
 GRAY = "0.5"
 
@@ -231,3 +232,64 @@ def shape_rows(scored: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]) -> 
             line += [f"{of[name]['iou'].mean():.3f}"]
         rows.append(line)
     return rows
+
+
+# --- solids -------------------------------------------------------------------------------------
+def solids(columns: Mapping[str, Sequence[np.ndarray]]) -> Figure:
+    """Solids, a row each, as several methods draw them.
+
+    Args:
+        columns: name of a method -> values (n, n, n) of every solid, inside below 1/2.
+    """
+    rows = len(next(iter(columns.values())))
+    shape = (7.6, 7.6 / len(columns) * rows + 0.4)
+    fig, axes = plt.subplots(rows, len(columns), figsize=shape, squeeze=False)
+    for line, (name, cubes) in zip(axes.T, columns.items()):
+        for ax, values in zip(line, cubes):
+            ax.imshow(lit(np.asarray(values)), interpolation="antialiased")
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+        line[0].set_title(name.replace(", ", "\n"), fontsize=9)
+    return fig
+
+
+def solid_table(
+    measures: Mapping[tuple[str, int], Mapping[str, np.ndarray]],
+    leads: Mapping[int, Mapping[str, Interval]],
+    taken: Mapping[str, int],
+) -> tuple[list[str], list[list[str]], str]:
+    """Head, rows and note of the table of solids: means with 95 % intervals.
+
+    Args:
+        measures: (name, steps) -> psnr in dB, chamfer in sides of the cube, iou: (inits, solids).
+        leads: steps -> measure -> how far the learned init is ahead.
+        taken: bytes of a field and of a mesh.
+    """
+    head = ["initialization", "steps", "PSNR (dB)", "Chamfer distance (% of a side)", "IoU"]
+    rows = []
+    for (name, step), of in measures.items():
+        lost = int((~np.isfinite(of["chamfer"])).sum())
+        near = 100 * np.ma.masked_invalid(of["chamfer"]).mean(axis=0).compressed()
+        cells = [_over_solids(of["psnr"].mean(axis=0), 1), _over_solids(near, 2)]
+        cells[1] += f" ({lost} lost)" if lost else ""
+        rows.append([name, str(step), *cells, _over_solids(of["iou"].mean(axis=0), 3)])
+    ahead = "; ".join(
+        f"after {step} steps {of['psnr'].mean:+.1f} ± {of['psnr'].half:.1f} dB,"
+        f" {100 * of['chamfer'].mean:+.2f} ± {100 * of['chamfer'].half:.2f} % of a side,"
+        f" {of['iou'].mean:+.3f} ± {of['iou'].half:.3f}"
+        for step, of in leads.items()
+    )
+    field, mesh = (f"{taken[k] / 1000:.0f} kB" for k in ("field", "mesh"))
+    size = (
+        f"The weights of a field take {field} at 32 bits, the mesh of the first test chair {mesh}."
+    )
+    note = "Mean and 95 % interval over test chairs. Learned less random, chair by chair: "
+    return head, rows, f"{note}{ahead}. {size}"
+
+
+def _over_solids(values: np.ndarray, digits: int) -> str:
+    """Mean and 95 % interval of values, one per solid."""
+    if len(values) < 2:
+        return f"{values[0]:.{digits}f}" if len(values) else ""
+    found = interval(values)
+    return f"{found.mean:.{digits}f} ± {found.half:.{digits}f}"
