@@ -20,7 +20,9 @@ from learnit_utils.signals.base import DataError, Dataset, check_request, datase
 
 KINDS, PARTS = ("chairs", "lamps"), ("support", "query")
 REACH = 0.1  # sides of the cube: where distances are cut off
-LEVELS = 2**16 - 1  # values are rounded to 16 bits, so that no processor's last bit shows
+# Values are rounded to 16 bits, so that no processor's last bit shows; those that lie halfway, as
+# the surface does, upwards, even if a last bit is missing.
+LEVELS, HALF = 2**16 - 1, 0.5 + 1e-6
 STRETCH = (0.8, 1.25)  # along every axis, of altered copies
 
 
@@ -147,7 +149,7 @@ def _values(name: str, variant: int, size: int, reach: float) -> np.ndarray:
     values = np.clip(0.5 + signed_distance(box, tuple(sizes)) / (2 * reach), 0, 1)
     middle = (len(solid) - 1) / 2 - first
     both = np.stack([sampled(values, sizes, middle, size, part) for part in PARTS])
-    return (np.rint(LEVELS * both) / LEVELS).astype(np.float32)
+    return (np.floor(LEVELS * both + HALF) / LEVELS).astype(np.float32)
 
 
 def load(
