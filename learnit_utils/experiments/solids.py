@@ -220,12 +220,12 @@ def examples(
         which: numbers of the solids.
 
     Returns:
-        "given" and "random, 5 steps", ... -> values (n, n, n) of every solid.
+        "the chair" and "random, 5 steps", ... -> values (n, n, n) of every solid.
     """
     few = given.test.take(np.asarray(which))
     first = {RANDOM: randoms[0], LEARNED: trained.init}
     by, size = (trained.problem(), trained.test_problem()), given.truth.shape[1]
-    shown = {"given": [given.truth[i] for i in which]}
+    shown = {"the chair": [given.truth[i] for i in which]}
     for (name, step), choice in found.choices.items():
         ends = _ends(first[name], *by, _how(choice, grid), few)
         shown[f"{name}, {step} steps"] = [cube(trained.field, theta, size) for theta in ends]

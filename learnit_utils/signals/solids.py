@@ -20,8 +20,9 @@ from learnit_utils.signals.base import DataError, Dataset, check_request, datase
 
 KINDS, PARTS = ("chairs", "lamps"), ("support", "query")
 REACH = 0.1  # sides of the cube: where distances are cut off
-LEVELS = 2**16 - 1  # values are rounded to 16 bits, so that no processor's last bit shows
-MARGIN = 12  # empty cells around the cube, so that a stretched solid has distances everywhere
+# Values are rounded to 16 bits, so that no processor's last bit shows; those that lie halfway, as
+# the surface does, upwards, even if a last bit is missing.
+LEVELS, HALF = 2**16 - 1, 0.5 + 1e-6
 STRETCH = (0.8, 1.25)  # along every axis, of altered copies
 
 
@@ -51,20 +52,32 @@ def signed_distance(
     return np.where(cells, half - inside, outside - half)
 
 
-def sampled(values: np.ndarray, sizes: np.ndarray, size: int, part: str) -> np.ndarray:
+def sampled(
+    values: np.ndarray, sizes: np.ndarray, middle: np.ndarray, size: int, part: str
+) -> np.ndarray:
     """Values at the centres of cells, interpolated at a lattice of the cube: (size, size, size).
 
     Args:
-        values: (a, a, a), around the middle of the cube.
+        values: (a, b, c); beyond them the outermost go on.
         sizes: (3,), of their cells in sides of the cube.
+        middle: (3,), where the cube's middle is, in numbers of cells.
         size: points of a side of the lattice.
         part: "support" for the centres of its cells, (i + 1/2) / size; "query" for their corners,
             i / size, which lie as far from the centres as points can.
     """
     line = (np.arange(size) + (0.5 if part == "support" else 0.0)) / size - 0.5
-    at = [line / s + (len(values) - 1) / 2 for s in sizes]
-    where = np.stack(np.meshgrid(*at, indexing="ij"))
+    where = np.stack(np.meshgrid(*(line / s + m for s, m in zip(sizes, middle)), indexing="ij"))
     return ndimage.map_coordinates(values, where, order=1, mode="nearest")
+
+
+def surrounded(solid: np.ndarray, margin: int) -> tuple[np.ndarray, np.ndarray]:
+    """The box around a solid's full cells with so many empty ones on every side, and its first
+    cell's numbers (3,) in the whole.
+    """
+    full = np.argwhere(solid)
+    low, high = full.min(axis=0), full.max(axis=0) + 1
+    box = solid[tuple(slice(a, b) for a, b in zip(low, high))]
+    return np.pad(box, margin), low - margin
 
 
 # --- what ships --------------------------------------------------------------------------------
@@ -131,11 +144,12 @@ def stretched(name: str, variant: int) -> tuple[np.ndarray, bool]:
 def _values(name: str, variant: int, size: int, reach: float) -> np.ndarray:
     """Both lattices of a copy of a model: (2, size, size, size), rounded, in [0, 1]."""
     sizes, turned = stretched(name, variant)
-    solid = np.pad(cells(name), MARGIN)
-    d = signed_distance(solid[::-1] if turned else solid, tuple(sizes))
-    values = np.clip(0.5 + d / (2 * reach), 0, 1)
-    both = np.stack([sampled(values, sizes, size, part) for part in PARTS])
-    return (np.rint(LEVELS * both) / LEVELS).astype(np.float32)
+    solid = cells(name)[::-1] if turned else cells(name)
+    box, first = surrounded(solid, int(np.ceil(reach / sizes.min())) + 2)
+    values = np.clip(0.5 + signed_distance(box, tuple(sizes)) / (2 * reach), 0, 1)
+    middle = (len(solid) - 1) / 2 - first
+    both = np.stack([sampled(values, sizes, middle, size, part) for part in PARTS])
+    return (np.floor(LEVELS * both + HALF) / LEVELS).astype(np.float32)
 
 
 def load(

@@ -25,7 +25,7 @@ def box(n, low, high):
 def test_a_solid_is_seen_where_it_stands():
     picture = solids.lit(box(40, [0.4, 0.4, 0.7], [0.6, 0.6, 0.9]), 60, towards=(-90, 0))
     rows, columns = np.nonzero(picture[..., 3])
-    at = 1.2 * ((np.arange(60) + 0.5) / 60 - 0.5)
+    at = solids.WIDE * ((np.arange(60) + 0.5) / 60 - 0.5)
     assert at[columns.min()] == pytest.approx(-0.1, abs=0.03)
     assert at[columns.max()] == pytest.approx(0.1, abs=0.03)
     assert -at[rows.max()] == pytest.approx(0.2, abs=0.03)  # z upwards

@@ -101,7 +101,7 @@ def test_every_init_is_measured_after_its_steps_and_shown_as_it_was_measured(tra
         for k, values in measures.items():
             np.testing.assert_array_equal(values, again.measures[pair][k])
     seen = solids.examples(*how, found, [0, 2])
-    assert list(seen) == ["given", *(f"{n}, {k} steps" for n, k in found.choices)]
+    assert list(seen) == ["the chair", *(f"{n}, {k} steps" for n, k in found.choices)]
     for values in seen.values():
         assert [v.shape for v in values] == [(12, 12, 12)] * 2
     mine = solids.compared(seen["random, 20 steps"][0], given.truth[0])

@@ -7,6 +7,7 @@ FROM = (-50.0, 20.0)  # degrees: azimuth and height of the eye; fronts look towa
 SUN = (-0.5, -0.6, 0.9)  # in the eye's frame: right, away, up
 COLOUR = (0.45, 0.62, 0.82)
 LEVEL, STEPS, HALVINGS = 0.5, 160, 6  # along a ray
+WIDE = 1.05  # of what is shown, in sides of the cube
 
 
 def lit(values: np.ndarray, pixels: int = 220, towards: tuple[float, float] = FROM) -> np.ndarray:
@@ -14,11 +15,11 @@ def lit(values: np.ndarray, pixels: int = 220, towards: tuple[float, float] = FR
 
     Args:
         values: (n, n, n) at the centres of a cube's cells, x first, z upwards; inside below 1/2.
-        pixels: of a side of the picture, which shows a square as wide as 1.2 sides of the cube.
+        pixels: of a side of the picture, which shows a square `WIDE` sides of the cube wide.
         towards: azimuth and height of the eye, in degrees.
     """
     right, away, up = _frame(*np.deg2rad(towards))
-    at = 1.2 * ((np.arange(pixels) + 0.5) / pixels - 0.5)
+    at = WIDE * ((np.arange(pixels) + 0.5) / pixels - 0.5)
     start = 0.5 + at[None, :, None] * right - at[:, None, None] * up
     t = np.linspace(-0.87, 0.87, STEPS)
     along = np.stack([_at(values, start + s * away) for s in t])

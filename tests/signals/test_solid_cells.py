@@ -145,3 +145,10 @@ def test_requests_that_cannot_be_met_are_told(asked, told):
         solids.load("test", **asked)
     with pytest.raises(DataError, match="no solid 'x'"):
         solids.cells("x")
+
+
+def test_points_on_the_surface_are_rounded_one_way():
+    """Halfway between two of the 16-bit values, where the last bit of a processor would decide."""
+    values = np.rint(solids.load("test", size=48, limit=2).arrays * solids.LEVELS).astype(int)
+    assert (values == solids.LEVELS // 2 + 1).sum() > 100
+    assert not (values == solids.LEVELS // 2).any()
