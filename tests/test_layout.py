@@ -74,12 +74,6 @@ def test_a_room_keeps_its_contract(name, path):
         assert room(target) in allowed or target in allowed, f"{name} imports {target}"
 
 
-def test_files_of_tests_have_names_of_their_own():
-    """pytest imports them by name alone: of two with one name it collects neither."""
-    names = [path.name for path in (ROOT / "tests").rglob("*.py")]
-    assert sorted(set(names)) == sorted(names)
-
-
 def test_the_shelf_uses_few_libraries():
     for name, path in modules():
         if room(name) != "shelf":

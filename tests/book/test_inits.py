@@ -167,20 +167,26 @@ def test_what_fails_otherwise_is_not_tried_again(monkeypatch):
 def test_two_that_learn_the_same_init_wait_for_each_other(tmp_path, capfd):
     """The second finds what the first has made."""
     code = f"""
-import sys, time
+import os, time
 from pathlib import Path
 from learnit_utils.book import _training
 from learnit_utils.experiments.recipe import Recipe
 
+here = Path({str(tmp_path)!r})
+
 def execute(name, recipe, place, **monitor):
-    log = Path({str(tmp_path)!r}, "log")
+    log = here / "log"
     with open(log, "a") as file:
         file.write("begin ")
-    time.sleep(1)
+    while len([*here.glob("*.here")]) < 2:  # until the other one is about to ask, too
+        time.sleep(0.05)
+    time.sleep(2)
     with open(log, "a") as file:
         file.write("end ")
     return place
 
+_training.folder(Recipe())
+(here / f"{{os.getpid()}}.here").touch()
 _training.trained(execute, "tiny", Recipe())
 """
     both = [subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path) for _ in range(2)]
