@@ -416,7 +416,7 @@ def test_every_piece_that_ships_says_where_it_comes_from(study):
     assert pieces
     for piece in pieces:
         where = piece["provenance"]
-        assert re.fullmatch("[0-9a-f]{7,40}", where["commit"])
+        assert re.fullmatch("[0-9a-f]{7,40}(-dirty)?", where["commit"])
         assert datetime.date.fromisoformat(where["date"])
         assert where["device"]
         assert where["versions"]["jax"]
