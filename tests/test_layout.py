@@ -244,6 +244,26 @@ def misread(source):
             yield from re.findall(r"[\a\b\f\r\v]\w*|\t[a-z]+|\n(?:abla|eq|ot|u)\b", node.value)
 
 
+def told_by_truth(source):
+    """`values[name] or "a text"`: a 0 among the values would be told as none."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.Or):
+            *others, last = node.values
+            text = isinstance(last, ast.JoinedStr) or isinstance(getattr(last, "value", 0), str)
+            if text and any(isinstance(part, ast.Subscript | ast.Call) for part in others):
+                yield ast.unparse(node)
+
+
+def test_no_number_of_a_page_is_told_by_its_truth():
+    assert [*told_by_truth('reach[n] or f"more than {k}"')]
+    assert [*told_by_truth('steps_to(curve, 20.0) or "never"')]
+    for path in NOTEBOOKS:
+        for cell in json.loads(path.read_text("utf8"))["cells"]:
+            if cell["cell_type"] == "code":
+                source = re.sub(r"^( *)%.*$", r"\1pass", "".join(cell["source"]), flags=re.M)
+                assert [*told_by_truth(source)] == [], cell["id"]
+
+
 def test_tex_in_a_plain_string_is_found():
     assert list(misread(r's = "$\alpha \nabla L(\theta)$"')) == ["\alpha", "\nabla", "\theta"]
     assert list(misread(r's = "$\cdot$"'))

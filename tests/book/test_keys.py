@@ -9,6 +9,7 @@ import ast
 import contextlib
 import copy
 import dataclasses
+import datetime
 import functools
 import inspect
 import json
@@ -408,3 +409,15 @@ def test_an_older_cpu_finds_the_results_that_ship():
     done = subprocess.run([sys.executable, "-c", program], env=there, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     assert done.stdout.decode().splitlines()[-1] == str([True] * len(CELLS))
+
+
+@pytest.mark.parametrize("study", sorted(STUDIES))
+def test_every_piece_that_ships_says_where_it_comes_from(study):
+    pieces = results._shipped(study)["pieces"].values()
+    assert pieces
+    for piece in pieces:
+        where = piece["provenance"]
+        assert re.fullmatch("[0-9a-f]{7,40}(-dirty)?", where["commit"])
+        assert datetime.date.fromisoformat(where["date"])
+        assert where["device"]
+        assert where["versions"]["jax"]

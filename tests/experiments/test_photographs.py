@@ -11,6 +11,7 @@ from learnit_utils.forward import cameras, photometric, rendering
 from learnit_utils.forward.rendering import Sampling
 from learnit_utils.signals import landmarks
 from learnit_utils.signals.landmarks import gathered
+from learnit_utils.signals.transforms import unit
 from learnit_utils.tasks import Split, Tasks
 
 FIELD = fields.build("posenc", width=8, depth=3, frequencies=2, max_log2=1.0, dims=3, channels=4)
@@ -121,6 +122,18 @@ def test_a_picture_of_the_field_itself_is_similar_to_it():
         assert len(same[metric]) == 2
         assert min(same[metric]) > 0.99
         assert max(noise[metric]) < 0.5
+
+
+@pytest.mark.parametrize("wide", [22, 23, 25, 27])
+def test_structure_and_error_are_judged_on_the_same_right_half(monkeypatch, wide):
+    data, compared = collection([(24, wide)]), []
+    monkeypatch.setattr(photographs, "_ssim", lambda u, v: compared.append((u, v)) or 0.5)
+    judged(photographs.ssim_after, alone(data))
+    first, count = photometric._columns(data.view(0), "right")
+    assert first + count == wide
+    for seen in compared[0]:
+        assert seen.shape[:2] == (24, count)
+    np.testing.assert_array_equal(compared[0][1], unit(data.picture(0))[:, first:])
 
 
 def test_similarity_is_a_table_of_every_seed():

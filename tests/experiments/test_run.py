@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from learnit_utils import evaluate, fields
+from learnit_utils import evaluate, fields, train
 from learnit_utils.experiments import run, store
 from learnit_utils.experiments.recipe import Recipe, functions, with_changes
 from learnit_utils.experiments.registry import RECIPES
@@ -185,3 +185,14 @@ def test_no_key_draws_weights_and_the_order_of_tasks(kind, monkeypatch):
         assert drawn
         assert not drawn & {tuple(k) for k in used.tolist()}
         drawn.clear()
+
+
+def test_a_psnr_is_the_mean_of_tasks_and_not_that_of_the_mean_loss():
+    """What a bar shows while it trains is called a loss; what is called a PSNR is one, by task."""
+    losses = np.array([[1e-2], [1e-3], [1e-4]])
+    history = dict(loss=losses, step=np.array([0, 3]), psnr=np.array([9.0, 20.0]))
+    assert run._summary(history)["train_psnr"] == [pytest.approx(30.0)]
+    kept = train._History(2)
+    kept.losses.append(np.array([[1e-2, 1e-4]]))
+    kept.note(1, dict(psnr=30.0))
+    assert kept.latest() == "train loss 0.00505, psnr 30.00"
