@@ -103,8 +103,10 @@ def best_walk(
     loss, grad = ravine(steepness)
     start = jnp.array(start, jnp.float32)
     paths = jax.vmap(lambda lr: walk(rule, grad, start, lr, steps))(jnp.array(lrs, jnp.float32))
-    ends = np.nan_to_num(np.asarray(loss(paths[:, -1])), nan=np.inf)
-    best = int(ends.argmin())
+    ends = np.asarray(loss(paths[:, -1]))
+    if not np.isfinite(ends).any():
+        raise ValueError(f"every step size diverges: {', '.join(f'{lr:g}' for lr in lrs)}")
+    best = int(np.where(np.isfinite(ends), ends, np.inf).argmin())
     path = np.asarray(paths[best])
     edge = best in (0, len(lrs) - 1)
     return Walk(float(lrs[best]), edge, path, np.asarray(loss(jnp.asarray(path))))

@@ -145,8 +145,15 @@ def kept_sweep(
 
 
 def best(psnr: Mapping[Hashable, float]) -> Hashable:
-    """The key of the highest PSNR; those that are not finite rank last."""
-    return max(psnr, key=lambda key: np.nan_to_num(psnr[key], nan=-np.inf))
+    """The key of the highest PSNR, infinity for a perfect fit.
+
+    Raises:
+        ValueError: every fit diverged.
+    """
+    usable = {key: value for key, value in psnr.items() if value > -np.inf}  # no nan either
+    if not usable:
+        raise ValueError(f"every fit diverges: {', '.join(map(str, psnr))}")
+    return max(usable, key=usable.__getitem__)
 
 
 def at_edge(value: float, tried: Sequence[float]) -> bool:

@@ -100,6 +100,11 @@ def test_the_best_walk_ends_lowest_and_says_if_it_is_at_an_edge():
     assert descent.best_walk(descend, 10.0, (1.0, 1.0), lrs[:2], 20).at_edge
 
 
+def test_where_every_walk_diverges_none_is_best():
+    with pytest.raises(ValueError, match=r"every step size diverges: 1e\+06, 1e\+07"):
+        descent.best_walk(descend, 10.0, (1.0, 1.0), (1e6, 1e7), 40)
+
+
 def test_momentum_goes_further_through_a_ravine_than_descent():
     lrs = np.geomspace(1e-3, 1, 40)
     ends = {

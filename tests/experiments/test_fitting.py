@@ -122,6 +122,10 @@ def test_a_kept_sweep_is_the_psnr_of_a_sweep(picture):
 
 def test_a_diverged_fit_is_not_the_best():
     assert fitting.best({"a": 10.0, "b": np.nan, "c": 20.0}) == "c"
+    assert fitting.best({"a": np.nan, "b": -300.0, "c": -np.inf}) == "b"
+    assert fitting.best({"a": 10.0, "b": np.inf}) == "b"  # a perfect fit
+    with pytest.raises(ValueError, match="every fit diverges: a, b"):
+        fitting.best({"a": np.nan, "b": -np.inf})
 
 
 def test_the_edge_of_what_was_tried():
