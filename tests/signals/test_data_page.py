@@ -108,12 +108,12 @@ def test_the_pages_code_runs_as_printed(tmp_path, monkeypatch, block):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     asked = [name for name in MADE if f'"{name}"' in block]
-    assert asked
+    assert asked or "solids" in block  # which ship
     for name in asked:
         MADE[name](tmp_path / name.removeprefix("~/"))
     found = {}
     exec(compile(block, "book/data.md", "exec"), found)
     data = [v for v in found.values() if hasattr(v, "provenance")]
-    assert len(data) >= len(asked)
+    assert len(data) >= max(1, len(asked))
     assert all(d.provenance["count"] and not d.provenance.get("skipped") for d in data)
     shutil.rmtree(tmp_path)
