@@ -235,17 +235,19 @@ def examples(
 def leads(found: Found, step: int) -> dict[str, Interval]:
     """How far the learned init is ahead after so many steps, paired by solid: measure -> interval.
 
-    Of random inits the mean. Solids of which a fit has no surface are left out.
+    Of random inits the mean. Solids of which a fit has no surface are left out, and so is a measure
+    with fewer than two solids.
     """
     ours, theirs = (found.measures[name, step] for name in (LEARNED, RANDOM))
     gaps = {k: ours[k].mean(axis=0) - theirs[k].mean(axis=0) for k in MEASURES}
-    return {k: interval(gap[np.isfinite(gap)]) for k, gap in gaps.items()}
+    usable = {k: gap[np.isfinite(gap)] for k, gap in gaps.items()}
+    return {k: interval(gap) for k, gap in usable.items() if len(gap) > 1}
 
 
 def ahead(lead: dict[str, Interval]) -> bool:
     """Whether the learned init is ahead by every measure, beyond doubt; `lead` as from `leads`."""
     signs = dict(psnr=1, chamfer=-1, iou=1)
-    return all(sign * lead[k].mean > lead[k].half for k, sign in signs.items())
+    return all(k in lead and sign * lead[k].mean > lead[k].half for k, sign in signs.items())
 
 
 def bytes_of(field: Field, truth: np.ndarray) -> dict[str, int]:

@@ -1,6 +1,5 @@
 """Comparisons on scans: names, pairs, budgets, and inits that are made only where needed."""
 
-import json
 from types import SimpleNamespace
 
 import jax
@@ -10,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learnit_utils import evaluate, fields, shipped, tasks
+from learnit_utils import evaluate, fields, tasks
+from learnit_utils.book import results
 from learnit_utils.experiments import few_views, protocol
 from learnit_utils.experiments.registry import RECIPES
 from learnit_utils.experiments.scores import Row, Scores
@@ -241,7 +241,7 @@ def test_a_fit_of_the_shipped_comparison_of_scales_is_reproduced():
     compare = few_views.Comparison(*data, sgd, cap=1500, every=25)
     study = compare.study("again", {"random": init}, views=4)
     now = study.best(few_views.label("random", 4))["SGD 1"]
-    pieces = json.loads(shipped.read("ct_sigma.json", "results"))["pieces"].values()
+    pieces = results._shipped("ct_sigma")["pieces"].values()
     about = dict(init=few_views.label("random, sigma 20", 4), of="best")
     (kept,) = [p["value"]["SGD 1"] for p in pieces if p["about"] == about]
     assert abs(now - kept) < 0.1

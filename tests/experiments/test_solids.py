@@ -118,6 +118,14 @@ def test_a_lead_is_paired_and_leaves_out_what_has_no_surface():
     assert lead.mean == pytest.approx(np.mean([0.5, 1.5, 1.5]))
 
 
+def test_a_measure_with_fewer_than_two_solids_has_no_lead():
+    some, none = np.ones((1, 3)), np.full((1, 3), np.nan)
+    ours, theirs = (dict(psnr=x * some, chamfer=none, iou=x * some) for x in (2.0, 1.0))
+    found = solids.Found({}, {("learned", 5): ours, ("random", 5): theirs})
+    assert set(solids.leads(found, 5)) == {"psnr", "iou"}
+    assert not solids.ahead(solids.leads(found, 5))
+
+
 def test_a_field_takes_four_bytes_a_weight_and_a_mesh_three_numbers_a_corner(trained):
     mesh = surface(ball(12, 0.3))
     taken = solids.bytes_of(trained.field, ball(12, 0.3))

@@ -273,18 +273,23 @@ def solid_table(
         cells = [_over_solids(of["psnr"].mean(axis=0), 1), _over_solids(near, 2)]
         cells[1] += f" ({lost} lost)" if lost else ""
         rows.append([name, str(step), *cells, _over_solids(of["iou"].mean(axis=0), 3)])
-    ahead = "; ".join(
-        f"after {step} steps {of['psnr'].mean:+.1f} ± {of['psnr'].half:.1f} dB,"
-        f" {100 * of['chamfer'].mean:+.2f} ± {100 * of['chamfer'].half:.2f} % of a side,"
-        f" {of['iou'].mean:+.3f} ± {of['iou'].half:.3f}"
-        for step, of in leads.items()
-    )
+    ahead = "; ".join(f"after {step} steps {_leads(of)}" for step, of in leads.items())
     field, mesh = (f"{taken[k] / 1000:.0f} kB" for k in ("field", "mesh"))
     size = (
         f"The weights of a field take {field} at 32 bits, the mesh of the first test chair {mesh}."
     )
     note = "Mean and 95 % interval over test chairs. Learned less random, chair by chair: "
     return head, rows, f"{note}{ahead}. {size}"
+
+
+def _leads(of: Mapping[str, Interval]) -> str:
+    """Leads by all measures that could be compared, in words."""
+    said = dict(psnr=(1, 1, " dB"), chamfer=(100, 2, " % of a side"), iou=(1, 3, ""))
+    return ", ".join(
+        f"{by * of[k].mean:+.{digits}f} ± {by * of[k].half:.{digits}f}{unit}"
+        for k, (by, digits, unit) in said.items()
+        if k in of
+    )
 
 
 def _over_solids(values: np.ndarray, digits: int) -> str:
