@@ -6,17 +6,14 @@ go up to a pitch in hertz.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from learnit_utils import evaluate, tasks
-from learnit_utils.evaluate import Problem
+from learnit_utils import tasks
 from learnit_utils.fields import Field, Theta
-from learnit_utils.forward import Model
-from learnit_utils.metrics import decibel
+from learnit_utils.forward import pixels
 from learnit_utils.tasks import Tasks
 
 
@@ -77,24 +74,9 @@ def _forward(settings) -> Callable:
     return tasks.all_points
 
 
-@lru_cache
-def sound_problem(field: Field) -> Problem:
-    """Fit a sound at all samples; the same loss judges it."""
-    loss = tasks.regression(field)
-    return Problem(loss, loss)
-
-
-def _score(learned, settings, init, data) -> float:
-    """Mean PSNR in dB after the recipe's inner steps."""
-    losses = evaluate.trajectory(learned.loss, learned.adapt, init, data)
-    return float(decibel(losses[:, -1]).mean())
-
-
+sound_problem = pixels.image_problem  # at all samples, as a picture at all pixels
 MODELS = {
-    "waveform": Model(
-        forward=_forward,
-        tasks=lambda load, split: sound_tasks(load(split)),
-        problem=lambda field, settings: sound_problem(field),
-        score=_score,
+    "waveform": pixels.MODELS["pixels"]._replace(
+        forward=_forward, tasks=lambda load, split: sound_tasks(load(split))
     )
 }
